@@ -1,0 +1,341 @@
+//! Environment variables that change the configuration. A name is the path in capitals, joined by `_`; since `_` is part
+//! of keys too, the schema and the names that are written decide what is meant, and a real ambiguity is a problem.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+
+use crate::later;
+use crate::problem::{Path, Problem, Problems, Segment};
+use crate::tree::{Entry, Node, Origin, Scalar, Value};
+use crate::value::closest;
+
+const PREFIX: &str = "TIDEGATE_";
+
+/// What is read without the prefix too.
+const UNPREFIXED: [&str; 3] = ["SERVER_", "SERVICES_", "RATE_LIMIT_"];
+
+/// Writes what the environment says over the tree. `used` are variables that the file itself asks for by `${...}`.
+pub(crate) fn apply(tree: &mut Node, env: &[(String, String)], used: &BTreeSet<String>, problems: &mut Problems) {
+    let mut passed_over = Vec::new();
+    let (mut prefixed, mut plain): (Vec<_>, Vec<_>) = env.iter().partition(|(name, _)| name.starts_with(PREFIX));
+    // An empty one without the prefix is what is left of somebody's unset variable.
+    plain.retain(|(name, value)| !value.is_empty() && UNPREFIXED.iter().any(|prefix| name.starts_with(prefix)));
+    plain.sort();
+    prefixed.sort();
+    // With the prefix last: it says most clearly who is meant.
+    for (name, value) in plain.into_iter().chain(prefixed) {
+        let variable = Variable {
+            name,
+            value,
+            rest: name.strip_prefix(PREFIX).unwrap_or(name),
+            prefixed: name.starts_with(PREFIX),
+        };
+        if variable.apply(tree, used, problems) == Verdict::PassedOver {
+            passed_over.push(name.as_str());
+        }
+    }
+    problems.extend(passed_over_problem(&passed_over));
+}
+
+#[derive(PartialEq, Eq)]
+enum Verdict {
+    Done,
+    PassedOver,
+}
+
+/// One for all of them: there are half a dozen for each Service.
+fn passed_over_problem(names: &[&str]) -> Option<Problem> {
+    let first = names.first()?;
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    let message = format!("passed over, because Kubernetes sets them for its Services: {}", names.join(", "));
+    let problem = Problem::warning(Path::root(), message).at(Origin::Environment((*first).into()));
+    Some(problem.help("set `enableServiceLinks: false` in the pod to be rid of these variables"))
+}
+
+struct Variable<'a> {
+    name: &'a str,
+    value: &'a str,
+    /// Without the prefix.
+    rest: &'a str,
+    prefixed: bool,
+}
+
+impl Variable<'_> {
+    fn apply(&self, tree: &mut Node, used: &BTreeSet<String>, problems: &mut Problems) -> Verdict {
+        let mut targets = targets(tree, self.rest);
+        if !self.prefixed {
+            targets.retain(|target| !target.shape.is_object());
+        }
+        match targets.as_slice() {
+            [target] if self.is_link() && !target.shape.is_text() => return Verdict::PassedOver,
+            [target] => self.set(tree, target, problems),
+            [] if !self.prefixed || used.contains(self.name) => {}
+            [] if self.is_link() || is_kubernetes(self.rest) => return Verdict::PassedOver,
+            [] => problems.push(self.unknown(tree)),
+            [..] => problems.push(self.ambiguous(&targets)),
+        }
+        Verdict::Done
+    }
+
+    fn is_link(&self) -> bool {
+        ["tcp://", "udp://", "sctp://"].iter().any(|scheme| self.value.starts_with(scheme))
+    }
+
+    fn unknown(&self, tree: &Node) -> Problem {
+        let problem = Problem::error(
+            Path::root(),
+            format!("the environment variable `{}` names nothing in the configuration", self.name),
+        );
+        let names = names(tree);
+        self.at(match closest(self.rest, names.iter().map(String::as_str)) {
+            Some(close) => problem.help(format!("did you mean `{PREFIX}{close}`?")),
+            None => {
+                problem.help("a name is the path in capitals, joined by `_`: `TIDEGATE_SERVER_PORT` is `server.port`")
+            }
+        })
+    }
+
+    fn ambiguous(&self, targets: &[Target]) -> Problem {
+        let candidates: Vec<String> = targets.iter().map(|target| format!("`{}`", target.path)).collect();
+        let problem = Problem::error(
+            Path::root(),
+            format!("the environment variable `{}` may mean {}", self.name, candidates.join(" or ")),
+        );
+        self.at(problem.help("write the value into the file, as `${NAME}`, under a name of its own"))
+    }
+
+    fn at(&self, problem: Problem) -> Problem {
+        problem.at(Origin::Environment(self.name.into()))
+    }
+
+    fn set(&self, tree: &mut Node, target: &Target, problems: &mut Problems) {
+        if target.shape.is_list_of_objects() {
+            let problem = Problem::error(
+                target.path.clone(),
+                format!("`{}` is a list of mappings, which a variable cannot hold", target.path),
+            );
+            problems.push(self.at(problem.help("write it into the file")));
+            return;
+        }
+        let origin = Origin::Environment(self.name.into());
+        let text = |text: &str| Node {
+            value: Value::Scalar(Scalar { text: text.into(), plain: true }),
+            origin: origin.clone(),
+            secret: false,
+        };
+        let node = if target.shape.is_list() {
+            let items = self.value.split(',').map(str::trim).filter(|item| !item.is_empty());
+            Node { value: Value::List(items.map(text).collect()), origin: origin.clone(), secret: false }
+        } else {
+            text(self.value)
+        };
+        put(tree, target.path.segments(), node, &origin);
+        let other = match target.path.last_key() {
+            Some("url") => "endpoints",
+            Some("endpoints") => "url",
+            _ => return,
+        };
+        let parents = target.path.segments().split_last().map_or(&[][..], |(_, parents)| parents);
+        if let Some(service) = tree.find_mut(parents).and_then(Node::as_map_mut) {
+            service.remove(other);
+        }
+    }
+}
+
+/// Sets the value at the path; what is no mapping on the way becomes one.
+fn put(node: &mut Node, segments: &[Segment], value: Node, origin: &Origin) {
+    let Some((Segment::Key(key), rest)) = segments.split_first() else { return };
+    if node.as_map().is_none() {
+        *node = Node::map(origin.clone());
+    }
+    let Some(map) = node.as_map_mut() else { return };
+    if rest.is_empty() {
+        map.set(Entry { key: Arc::clone(key), key_origin: origin.clone(), node: value });
+        return;
+    }
+    if map.get(key).is_none() {
+        map.set(Entry { key: Arc::clone(key), key_origin: origin.clone(), node: Node::map(origin.clone()) });
+    }
+    if let Some(next) = map.get_mut(key) {
+        put(next, rest, value, origin);
+    }
+}
+
+/// Something that a name may mean.
+struct Target {
+    path: Path,
+    shape: Shape,
+}
+
+fn targets(tree: &Node, rest: &str) -> Vec<Target> {
+    let root = Shape(crate::schema::raw());
+    let mut found = Vec::new();
+    search(root, rest, &Path::root(), Some(tree), &mut found);
+    let exact: Vec<_> = found.iter().map(|target| target.path.clone()).collect();
+    let mut position = 0;
+    found.retain(|target| {
+        position += 1;
+        exact.iter().take(position - 1).all(|path| *path != target.path)
+    });
+    found
+}
+
+fn search(shape: Shape, rest: &str, path: &Path, node: Option<&Node>, found: &mut Vec<Target>) {
+    for (key, inner) in shape.properties() {
+        if path.segments().is_empty() && key == "include" {
+            continue;
+        }
+        match after(rest, key) {
+            Some("") => found.push(Target { path: path.join(key), shape: inner }),
+            Some(rest) => search(inner, rest, &path.join(key), node.and_then(|node| node.get(key)), found),
+            None => {}
+        }
+    }
+    for key in later::keys_of(path) {
+        if let Some(rest) = after(rest, key) {
+            found.extend(later_target(&path.join(key), key, rest, node.and_then(|node| node.get(key))));
+        }
+    }
+    let Some(named) = shape.named() else { return };
+    let before = found.len();
+    for key in node.and_then(Node::as_map).into_iter().flat_map(crate::tree::Map::keys) {
+        match after(rest, key) {
+            Some("") => found.push(Target { path: path.join(key), shape: named }),
+            Some(rest) => search(named, rest, &path.join(key), node.and_then(|node| node.get(key)), found),
+            None => {}
+        }
+    }
+    if found.len() == before && *path == Path::root().join("services") {
+        found.extend(new_service(named, rest, path));
+    }
+}
+
+/// A service that is not in the file is made by its address.
+fn new_service(shape: Shape, rest: &str, path: &Path) -> Option<Target> {
+    let (name, key) =
+        rest.rsplit_once('_').filter(|(name, key)| !name.is_empty() && matches!(*key, "URL" | "ENDPOINTS"))?;
+    let key = key.to_ascii_lowercase();
+    let (_, shape) = shape.properties().into_iter().find(|(property, _)| *property == key)?;
+    Some(Target { path: path.join(&name.to_ascii_lowercase()).join(&key), shape })
+}
+
+/// Features to come are known, so that nobody's limit is passed over in silence. Without this, names of other programs
+/// would be taken for limits: only the limits with defaults and those of the file are.
+fn later_target(path: &Path, key: &str, rest: &str, node: Option<&Node>) -> Option<Target> {
+    let path = match (key, rest) {
+        ("rate_limit", rest) => {
+            let written = node.and_then(Node::as_map).into_iter().flat_map(crate::tree::Map::keys);
+            let name = ["global", "per_client"].into_iter().chain(written).find(|name| after(rest, name).is_some())?;
+            let setting = after(rest, name).filter(|setting| !setting.is_empty()).unwrap_or("RATE");
+            path.join(name).join(&setting.to_ascii_lowercase())
+        }
+        (_, "") => path.clone(),
+        (_, rest) => path.join(&rest.to_ascii_lowercase()),
+    };
+    Some(Target { path, shape: Shape(&Json::Null) })
+}
+
+/// What follows `key` in a name: empty at its end, `None` when it does not begin with it.
+fn after<'n>(rest: &'n str, key: &str) -> Option<&'n str> {
+    let key = in_capitals(key);
+    let after = rest.strip_prefix(&key)?;
+    if after.is_empty() { Some(after) } else { after.strip_prefix('_').filter(|after| !after.is_empty()) }
+}
+
+fn in_capitals(key: &str) -> String {
+    key.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+}
+
+/// Every name that means something, for advice.
+fn names(tree: &Node) -> Vec<String> {
+    let mut names = Vec::new();
+    collect(Shape(crate::schema::raw()), "", Some(tree), 0, &mut names);
+    names
+}
+
+fn collect(shape: Shape, prefix: &str, node: Option<&Node>, depth: usize, found: &mut Vec<String>) {
+    if depth > 8 {
+        return;
+    }
+    let written = || node.and_then(Node::as_map).into_iter().flat_map(crate::tree::Map::keys);
+    let own = shape.named().into_iter().flat_map(|shape| written().map(move |key| (key, shape)));
+    for (key, inner) in shape.properties().into_iter().chain(own) {
+        let name = format!("{prefix}{}", in_capitals(key));
+        if !inner.is_list_of_objects() && !inner.is_object() {
+            found.push(name.clone());
+        }
+        collect(inner, &format!("{name}_"), node.and_then(|node| node.get(key)), depth + 1, found);
+    }
+}
+
+/// `NAME_SERVICE_HOST`, `NAME_PORT_80_TCP_ADDR` and such.
+fn is_kubernetes(name: &str) -> bool {
+    let ends = ["_SERVICE_HOST", "_SERVICE_PORT"].iter().any(|end| name.ends_with(end) || format!("_{name}") == *end);
+    let port = name.find("PORT_").and_then(|at| name.get(at + "PORT_".len()..));
+    let is_port = port.is_some_and(|port| {
+        let digits = port.bytes().take_while(u8::is_ascii_digit).count();
+        digits > 0
+            && ["_TCP", "_UDP", "_SCTP"]
+                .iter()
+                .any(|protocol| port.get(digits..).is_some_and(|rest| rest.starts_with(protocol)))
+    });
+    ends || is_port || name.contains("SERVICE_PORT_")
+}
+
+/// A schema, as far as names are concerned.
+#[derive(Clone, Copy)]
+struct Shape(&'static Json);
+
+impl Shape {
+    /// Past references and alternatives.
+    fn resolved(self) -> &'static Json {
+        let mut json = self.0;
+        for _ in 0..8 {
+            if let Some(name) = json.get("$ref").and_then(Json::as_str).and_then(|name| name.rsplit('/').next()) {
+                json = crate::schema::raw().get("$defs").and_then(|defs| defs.get(name)).unwrap_or(&Json::Null);
+            } else if let Some(Json::Array(choices)) = json.get("anyOf") {
+                let useful = |choice: &&Json| choice.get("type").and_then(Json::as_str) != Some("null");
+                json = choices.iter().find(useful).unwrap_or(&Json::Null);
+            } else {
+                break;
+            }
+        }
+        json
+    }
+
+    fn properties(self) -> Vec<(&'static str, Shape)> {
+        let properties = self.resolved().get("properties").and_then(Json::as_object);
+        properties.into_iter().flatten().map(|(key, shape)| (key.as_str(), Shape(shape))).collect()
+    }
+
+    /// What the values of a mapping of names are.
+    fn named(self) -> Option<Shape> {
+        self.resolved().get("additionalProperties").filter(|shape| shape.is_object()).map(Shape)
+    }
+
+    fn is_type(self, name: &str) -> bool {
+        match self.resolved().get("type") {
+            Some(Json::String(kind)) => kind == name,
+            Some(Json::Array(kinds)) => kinds.iter().any(|kind| kind == name),
+            _ => false,
+        }
+    }
+
+    fn is_object(self) -> bool {
+        self.is_type("object")
+    }
+
+    fn is_text(self) -> bool {
+        self.is_type("string")
+    }
+
+    fn is_list(self) -> bool {
+        self.is_type("array")
+    }
+
+    fn is_list_of_objects(self) -> bool {
+        self.is_list() && self.resolved().get("items").is_some_and(|items| Shape(items).is_object())
+    }
+}

@@ -1,0 +1,113 @@
+//! The way from a file to a [`Config`]: read, include, replace variables, apply the environment, complete, refuse what is
+//! not built yet, read into structs, resolve. Each step goes on after a problem as long as that makes sense.
+
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::document::Document;
+use crate::include::Reading;
+use crate::problem::{Path, Problems};
+use crate::source::{Memory, Source};
+use crate::tree::{Node, Origin, Place};
+use crate::{env, later, merge, resolve};
+
+/// What a configuration is made from.
+pub struct Inputs<'a> {
+    /// The main file.
+    pub file: &'a FilePath,
+    /// Where files are read from.
+    pub source: &'a dyn Source,
+    /// All environment variables.
+    pub env: &'a [(String, String)],
+}
+
+/// A configuration that can be used.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What it means.
+    pub config: Config,
+    /// What to look at all the same.
+    pub warnings: Problems,
+    /// Where everything stands.
+    pub document: Document,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug)]
+pub struct Failure {
+    /// Everything that is wrong, warnings included.
+    pub problems: Problems,
+    /// Where everything stands, as far as it could be read.
+    pub document: Document,
+    /// Every file that was read or should have been, for the watcher.
+    pub files: Vec<PathBuf>,
+    /// Include patterns with a `*`: a new file that one of them lists belongs to the configuration too.
+    pub patterns: Vec<PathBuf>,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.document.render(&self.problems, false))
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Loads a configuration, and reports everything that is wrong with it.
+pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, Failure> {
+    let mut reading = Reading {
+        inputs,
+        texts: Vec::new(),
+        files: Vec::new(),
+        patterns: Vec::new(),
+        broken: false,
+        used: std::collections::BTreeSet::new(),
+        problems: Problems::new(),
+    };
+    let tree = reading.whole();
+    let Reading { texts, mut files, patterns, used, mut problems, .. } = reading;
+    let Some(mut tree) = tree else {
+        let document = Document { files: texts.into(), tree: Arc::new(Node::map(Origin::Default)), secrets: [].into() };
+        return Err(Failure { problems, document, files, patterns });
+    };
+    env::apply(&mut tree, inputs.env, &used, &mut problems);
+    let secrets = mark_secrets(&mut tree);
+    merge::complete(&mut tree, &mut problems);
+    let mut supported = tree.clone();
+    let document = Document { files: texts.into(), tree: Arc::new(tree), secrets: secrets.into() };
+    later::refuse(&mut supported, &mut problems);
+    let config = resolve::resolve(&supported, &document, inputs.source, &mut files, &mut problems);
+    files.sort();
+    files.dedup();
+    match config {
+        Some(config) if !problems.has_errors() => {
+            Ok(Loaded { config: Config { files, patterns, ..config }, warnings: problems, document })
+        }
+        _ => Err(Failure { problems, document, files, patterns }),
+    }
+}
+
+/// Loads a configuration from a text, without environment and other files: for tests and examples.
+pub fn from_yaml(text: &str) -> Result<Loaded, Failure> {
+    let file = FilePath::new("gateway.yaml");
+    load(&Inputs { file, source: &Memory::new().with(file, text), env: &[] })
+}
+
+/// The paths of values that are never printed.
+const SECRETS: [[&str; 2]; 1] = [["admin", "token"]];
+
+/// Marks the values of secret keys, and returns where they stand in the files.
+fn mark_secrets(tree: &mut Node) -> Vec<Place> {
+    let mut places = Vec::new();
+    for keys in SECRETS {
+        let path = keys.iter().fold(Path::root(), |path, key| path.join(key));
+        if let Some(node) = tree.find_mut(path.segments()) {
+            node.walk_mut(&path, &mut |_, node| {
+                node.secret = true;
+                places.extend(node.origin.place());
+            });
+        }
+    }
+    places
+}

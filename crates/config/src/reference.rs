@@ -1,0 +1,195 @@
+//! The reference of the configuration as Markdown, out of the schema and the built-in values: it cannot fall behind them.
+
+use std::fmt::Write as _;
+
+use serde_json::Value as Json;
+
+use crate::merge;
+use crate::schema;
+use crate::tree::{Node, Value};
+
+const INTRODUCTION: &str = "# Configuration reference
+
+Every key, its values and what it is by default. This page is made from the program: `cargo test -p tidegate-config` compares
+it, `UPDATE=1 cargo test -p tidegate-config` writes it. The guide with examples is [configuration.md](../configuration.md), and
+[tidegate.schema.json](tidegate.schema.json) teaches editors the same.
+
+Durations are `250ms`, `30s`, `5m`, `1h`; sizes `16KB`, `10MB`, `1GB` (1 KB is 1024 bytes); shares `60%`. `off` and `false`, `on` and `true`
+mean the same, in quotes or without. One scalar may stand where a list of them is meant.
+";
+
+/// The sections that most people look for.
+const FIRST: [&str; 3] = ["server", "services", "routes"];
+
+/// The reference as Markdown.
+pub fn reference() -> String {
+    let mut reference = Reference { out: INTRODUCTION.to_owned(), seen: Vec::new(), defaults: merge::defaults() };
+    reference.object("", schema::raw());
+    reference.out
+}
+
+struct Reference {
+    out: String,
+    /// Objects that have their section already, with its title.
+    seen: Vec<(String, String)>,
+    defaults: Node,
+}
+
+impl Reference {
+    /// The section of an object, and after it those of the objects in it.
+    fn object(&mut self, path: &str, schema: &Json) {
+        let title = if path.is_empty() { "The file" } else { path };
+        self.line(&format!(
+            "\n## {}\n\n{}\n",
+            if path.is_empty() { title.to_owned() } else { format!("`{title}`") },
+            description(schema)
+        ));
+        self.line("| key | value | default | |");
+        self.line("|---|---|---|---|");
+        let properties = schema.get("properties").and_then(Json::as_object);
+        for (key, property) in properties.into_iter().flatten() {
+            let inner = join(path, key);
+            let default = self.default(&inner).map_or_else(String::new, |default| format!("`{default}`"));
+            self.line(&format!("| `{key}` | {} | {default} | {} |", words(property), description(property)));
+        }
+        let mut inner: Vec<_> = properties.into_iter().flatten().collect();
+        inner.sort_by_key(|(key, _)| {
+            FIRST.iter().position(|first| first == key).filter(|_| path.is_empty()).unwrap_or(FIRST.len())
+        });
+        for (key, property) in inner {
+            self.below(&join(path, key), property);
+        }
+    }
+
+    /// Sections for the objects in a value.
+    fn below(&mut self, path: &str, schema: &Json) {
+        if let Some(name) = reference_name(schema) {
+            if let Some((_, title)) = self.seen.iter().find(|(seen, _)| seen == name) {
+                let text = format!("\n## `{path}`\n\nThe keys are those of [`{title}`](#{}).", anchor(title));
+                self.line(&text);
+                return;
+            }
+            let target = definition(name);
+            if target.get("properties").is_some() {
+                self.seen.push((name.to_owned(), path.to_owned()));
+                self.object(path, target);
+            }
+        }
+        for choice in schema.get("anyOf").and_then(Json::as_array).into_iter().flatten() {
+            self.below(path, choice);
+        }
+        if let Some(items) = schema.get("items") {
+            self.below(&format!("{path}[]"), items);
+        }
+        if let Some(values) = schema.get("additionalProperties").filter(|values| values.is_object()) {
+            self.below(&format!("{path}.NAME"), values);
+        }
+    }
+
+    /// The built-in value at a path, where it is a scalar or a list of them.
+    fn default(&self, path: &str) -> Option<String> {
+        const PARTS: [(&str, &str); 8] = [
+            ("server.listeners[].", "listener"),
+            ("server.tls.", "tls"),
+            ("admin.", "admin"),
+            ("status.", "status"),
+            ("log.access.", "access"),
+            ("services.NAME.", "service"),
+            ("routes[].redirect.", "redirect"),
+            ("routes[].respond.", "respond"),
+        ];
+        let in_part = PARTS.iter().find_map(|(prefix, part)| Some((path.strip_prefix(prefix)?, *part)));
+        let of_route = path.strip_prefix("routes[].").map(|rest| (rest, "route"));
+        let node = match in_part.or(of_route) {
+            Some((rest, part)) => find(self.defaults.get("when_present")?.get(part)?, rest)?,
+            None => find(&self.defaults, path)?,
+        };
+        match &node.value {
+            Value::Scalar(scalar) => Some(scalar.text.to_string()),
+            Value::List(items) => {
+                let items: Vec<&str> = items.iter().filter_map(Node::as_text).collect();
+                Some(format!("[{}]", items.join(", ")))
+            }
+            Value::Null | Value::Map(_) => None,
+        }
+    }
+
+    fn line(&mut self, text: &str) {
+        // Writing to a String cannot fail.
+        let _infallible = writeln!(self.out, "{text}");
+    }
+}
+
+fn find<'n>(node: &'n Node, path: &str) -> Option<&'n Node> {
+    path.split('.').try_fold(node, |node, key| node.get(key))
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// The anchor that Markdown renderers make of a heading.
+fn anchor(title: &str) -> String {
+    title.to_ascii_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).collect()
+}
+
+fn description(schema: &Json) -> String {
+    let text = schema.get("description").and_then(Json::as_str).unwrap_or_default();
+    text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
+}
+
+fn reference_name(schema: &Json) -> Option<&str> {
+    schema.get("$ref").and_then(Json::as_str).and_then(|name| name.rsplit('/').next())
+}
+
+fn definition(name: &str) -> &'static Json {
+    schema::raw().get("$defs").and_then(|definitions| definitions.get(name)).unwrap_or(&Json::Null)
+}
+
+/// What may be written, in a few words.
+fn words(schema: &Json) -> String {
+    if let Some(name) = reference_name(schema) {
+        return words(definition(name));
+    }
+    let choices = schema.get("anyOf").or(schema.get("oneOf")).and_then(Json::as_array);
+    if let Some(choices) = choices {
+        let words: Vec<String> = choices.iter().map(words).filter(|words| !words.is_empty()).collect();
+        return words.join(" or ");
+    }
+    if let Some(word) = schema.get("const").and_then(Json::as_str) {
+        return format!("`{word}`");
+    }
+    if let Some(words) = schema.get("enum").and_then(Json::as_array) {
+        let words: Vec<String> = words.iter().filter_map(Json::as_str).map(|word| format!("`{word}`")).collect();
+        return words.join(" or ");
+    }
+    if let Some(title) = schema.get("title").and_then(Json::as_str) {
+        return title.to_owned();
+    }
+    match schema.get("type") {
+        Some(Json::String(kind)) => kind_words(kind, schema),
+        Some(Json::Array(kinds)) => {
+            let kinds: Vec<&str> = kinds.iter().filter_map(Json::as_str).filter(|kind| *kind != "null").collect();
+            match kinds.as_slice() {
+                [kind] => kind_words(kind, schema),
+                _ if kinds.contains(&"object") => "text, mapping or list".to_owned(),
+                _ => "text".to_owned(),
+            }
+        }
+        _ => String::new(),
+    }
+}
+
+fn kind_words(kind: &str, schema: &Json) -> String {
+    match kind {
+        "integer" | "number" => "number".to_owned(),
+        "boolean" => "`on` or `off`".to_owned(),
+        "array" => format!("list: {}", schema.get("items").map(words).unwrap_or_default()),
+        "object" => match schema.get("additionalProperties").filter(|values| values.is_object()) {
+            Some(values) => format!("mapping of names: {}", words(values)),
+            None => "mapping".to_owned(),
+        },
+        "null" => String::new(),
+        _ => "text".to_owned(),
+    }
+}

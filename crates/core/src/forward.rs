@@ -1,0 +1,479 @@
+//! What a message's head becomes when the gateway passes it on: the one place that drops hop-by-hop fields, tells the service
+//! about the client and signs the reply. `explain` prints what this makes. It does not frame bodies and does not route.
+
+use std::net::IpAddr;
+
+use http::Method;
+use tidegate_http1::{Field, Fields, Known, NameRef, RequestHead, Version};
+
+use crate::client::{Peer, Scheme};
+use crate::path::is_unreserved;
+
+/// The name by which the gateway signs `Via` and `X-Gateway`.
+pub const PSEUDONYM: &str = "tidegate";
+
+/// Everything that decides how a request's head is passed on.
+#[derive(Debug, Clone, Copy)]
+pub struct Forwarding<'a> {
+    /// The other end of the connection.
+    pub peer: &'a Peer,
+    /// The client's address (see [`crate::client::client_address`]).
+    pub client: IpAddr,
+    /// The scheme that the client used (see [`crate::client::client_scheme`]).
+    pub scheme: Scheme,
+    /// What `Host` says to the service; `None` keeps what the client said.
+    pub host: Option<&'a str>,
+    /// Name and value of the field that carries the request's identifier.
+    pub request_id: (&'a str, &'a str),
+    /// The protocol to which the connection may be upgraded (see [`upgrade_requested`]); `None` drops the wish.
+    pub upgrade: Option<&'a str>,
+}
+
+/// Turns the head that a client sent into the head that the service gets, in place. The target is left alone: it is canonical or
+/// rewritten already. `Content-Length` and `Transfer-Encoding` are gone afterwards: whoever sends the body frames it.
+///
+/// Dropped are the hop-by-hop fields (RFC 9110 7.6.1) with all that `Connection` names, `Expect`, and what only the gateway
+/// may say: the forwarded family of peers that are not trusted, and every spelling of it with `_` or `.` instead of `-`.
+/// What the gateway says itself is added after that, so a client can neither forge nor drop it.
+pub fn request(head: &mut RequestHead, forwarding: &Forwarding<'_>) {
+    let named = NamedByConnection::of(&head.fields);
+    let trailers = head.fields.tokens(Known::Te).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
+    let told = Told::of(&head.fields, forwarding, head.version);
+    let dropping = Dropping { trusted: forwarding.peer.trusted, request_id: forwarding.request_id.0, named: &named };
+    head.fields.retain(|field| !dropping.drops(field));
+
+    let fields = &mut head.fields;
+    if let Some(host) = forwarding.host {
+        set(fields, Known::Host, host.as_bytes());
+    }
+    told.write(fields);
+    // Only ours is left to stand: the client's own was dropped.
+    let (name, value) = forwarding.request_id;
+    identify(fields, name, value);
+    connection_options(fields, trailers, forwarding.upgrade);
+}
+
+/// What a reply's head needs on its way back.
+#[derive(Debug, Clone, Copy)]
+pub struct Returning<'a> {
+    /// The version in which the service answered.
+    pub version: Version,
+    /// Name and value of the field that carries the request's identifier.
+    pub request_id: (&'a str, &'a str),
+    /// The protocol of a `101`; `None` for every other reply.
+    pub upgrade: Option<&'a str>,
+}
+
+/// Turns the fields that a service sent into those that the client gets, in place: hop-by-hop fields and what `Connection`
+/// names are dropped, `Via` and the request's identifier added. Everything else keeps its order and its repetitions.
+/// `Content-Length` stays, because a reply to `HEAD` and a `304` may state the length of what they do not carry
+/// (RFC 9110 8.6); `Transfer-Encoding` is gone.
+pub fn reply(fields: &mut Fields, returning: &Returning<'_>) {
+    interim(fields);
+    add(fields, Known::Via, via(returning.version));
+    let (name, value) = returning.request_id;
+    if fields.contains(name) {
+        set(fields, name, value.as_bytes());
+    } else {
+        identify(fields, name, value);
+    }
+    connection_options(fields, false, returning.upgrade);
+}
+
+/// The same for a `1xx`, which is passed on with what it says and no more.
+pub fn interim(fields: &mut Fields) {
+    let named = NamedByConnection::of(fields);
+    fields.retain(|field| match field.known {
+        Some(known) => !(HOP_BY_HOP.contains(known) || named.contains(field) && !KEPT_IN_REPLIES.contains(known)),
+        None => !named.contains(field),
+    });
+}
+
+/// The protocol to which a client wants to upgrade, if `allowed` (lower-case names) has it: `websocket`. Only an HTTP/1.1
+/// `GET` without a body can be upgraded here (RFC 9110 7.8, RFC 6455 4.1); any other wish is dropped like the hop-by-hop
+/// field it is.
+pub fn upgrade_requested<'a>(head: &RequestHead, allowed: &'a [std::sync::Arc<str>]) -> Option<&'a str> {
+    let fields = &head.fields;
+    if !fields.contains(Known::Upgrade) || head.version != Version::Http11 || head.method != Method::GET {
+        return None;
+    }
+    let empty = fields.value(Known::ContentLength).is_none_or(|length| length == b"0");
+    let named = fields.tokens(Known::Connection).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+    if !empty || fields.contains(Known::TransferEncoding) || !named {
+        return None;
+    }
+    let mut protocols = fields.tokens(Known::Upgrade);
+    protocols
+        .find_map(|wish| allowed.iter().find(|name| name.as_bytes().eq_ignore_ascii_case(wish)))
+        .map(|name| &**name)
+}
+
+/// Whether these fields describe a reply that is a stream by nature, so that silence in it means nothing.
+pub fn is_stream(fields: &Fields) -> bool {
+    is_event_stream(fields) || is_grpc(fields)
+}
+
+/// Whether these fields describe a gRPC message: `application/grpc` with or without a suffix.
+pub fn is_grpc(fields: &Fields) -> bool {
+    has_media_type(fields, b"application/grpc", |next| matches!(next, b'+' | b';' | b' '))
+}
+
+/// Whether these fields describe a stream of server-sent events.
+pub fn is_event_stream(fields: &Fields) -> bool {
+    has_media_type(fields, b"text/event-stream", |next| matches!(next, b';' | b' '))
+}
+
+fn has_media_type(fields: &Fields, media_type: &[u8], ends: impl Fn(u8) -> bool) -> bool {
+    let Some((start, rest)) =
+        fields.value(Known::ContentType).and_then(|value| value.split_at_checked(media_type.len()))
+    else {
+        return false;
+    };
+    start.eq_ignore_ascii_case(media_type) && rest.first().is_none_or(|&next| ends(next))
+}
+
+/// The fields that `Connection` names.
+struct NamedByConnection {
+    known: Names,
+    /// Almost always none, so almost never allocated.
+    unknown: Vec<Box<[u8]>>,
+    /// There were more than anybody needs: every field without a well-known name counts as named.
+    countless: bool,
+}
+
+/// How many unknown names are compared with every field, so that a long list costs no more than its reading.
+const COMPARED: usize = 64;
+
+impl NamedByConnection {
+    fn of(fields: &Fields) -> Self {
+        let mut named = Self { known: Names::of(&[]), unknown: Vec::new(), countless: false };
+        for option in fields.tokens(Known::Connection) {
+            match Known::from_bytes(option) {
+                Some(known) => named.known.insert(known),
+                None if option.eq_ignore_ascii_case(b"close") => {}
+                None if named.unknown.len() < COMPARED => named.unknown.push(option.into()),
+                None => named.countless = true,
+            }
+        }
+        named
+    }
+
+    fn contains(&self, field: Field<'_>) -> bool {
+        match field.known {
+            Some(known) => self.known.contains(known),
+            None => self.countless || self.unknown.iter().any(|name| name.eq_ignore_ascii_case(field.name.as_bytes())),
+        }
+    }
+}
+
+const FROM_TRUSTED: Names = OWN.and(&HOP_BY_HOP).and(&DECIDED_ANEW);
+const FROM_STRANGERS: Names = FROM_TRUSTED.and(&TOLD_BY_PROXIES);
+/// What a name with `_` or `.` may not become.
+const FROM_NOBODY: Names = OWN.and(&HOP_BY_HOP).and(&Names::of(&[Known::Host, Known::ContentLength]));
+
+/// Decides which of a client's fields the service never sees.
+struct Dropping<'a> {
+    trusted: bool,
+    request_id: &'a str,
+    named: &'a NamedByConnection,
+}
+
+impl Dropping<'_> {
+    fn drops(&self, field: Field<'_>) -> bool {
+        let by_name = match field.known {
+            Some(known) if self.trusted => FROM_TRUSTED.contains(known),
+            Some(known) => FROM_STRANGERS.contains(known),
+            None => self.drops_unknown(field.name),
+        };
+        by_name
+            || field.name.eq_ignore_ascii_case(self.request_id)
+            || (field.known != Some(Known::Host) && self.named.contains(field))
+    }
+
+    /// Other members of the family (`X-Forwarded-User`, `-Ssl`, ...), the names by which some frameworks let a proxy say that
+    /// another URL was meant than the one that was routed, and what becomes a name of the gateway when a server takes `_` or `.`
+    /// for `-`, as CGI and its heirs do.
+    fn drops_unknown(&self, name: &str) -> bool {
+        if name.bytes().any(|byte| matches!(byte, b'_' | b'.')) {
+            return self.drops_alias(name);
+        }
+        !self.trusted
+            && (starts_with_ignoring_case(name, b"x-forwarded-")
+                || name.eq_ignore_ascii_case("x-original-url")
+                || name.eq_ignore_ascii_case("x-rewrite-url"))
+    }
+
+    fn drops_alias(&self, name: &str) -> bool {
+        let mut plain = [0; LONGEST_ALIAS];
+        let Some(plain) = plain.get_mut(..name.len()) else { return false };
+        for (to, from) in plain.iter_mut().zip(name.bytes()) {
+            *to = if matches!(from, b'_' | b'.') { b'-' } else { from.to_ascii_lowercase() };
+        }
+        plain.starts_with(b"x-forwarded-")
+            || plain == b"x-original-url"
+            || plain == b"x-rewrite-url"
+            || plain.eq_ignore_ascii_case(self.request_id.as_bytes())
+            || Known::from_bytes(plain).is_some_and(|known| FROM_NOBODY.contains(known))
+    }
+}
+
+/// Longer names are no spelling of any that the gateway sets.
+const LONGEST_ALIAS: usize = 128;
+
+/// What the gateway tells the service itself, a trusted peer's words included.
+const OWN: Names = Names::of(&[
+    Known::XForwardedFor,
+    Known::XForwardedProto,
+    Known::XForwardedHost,
+    Known::XForwardedPort,
+    Known::XRealIp,
+    Known::Forwarded,
+    Known::XGateway,
+]);
+
+/// What holds for one connection only (RFC 9110 7.6.1).
+const HOP_BY_HOP: Names = Names::of(&[
+    Known::Connection,
+    Known::KeepAlive,
+    Known::ProxyConnection,
+    Known::ProxyAuthenticate,
+    Known::ProxyAuthenticationInfo,
+    Known::ProxyAuthorization,
+    Known::Te,
+    Known::TransferEncoding,
+    Known::Upgrade,
+    Known::Http2Settings,
+]);
+
+/// What the gateway decides anew for every request: the framing, and whether to wait for a `100`.
+const DECIDED_ANEW: Names = Names::of(&[Known::ContentLength, Known::Expect]);
+
+/// What only proxies say, and the gateway does not.
+const TOLD_BY_PROXIES: Names = Names::of(&[Known::XForwardedPrefix, Known::XForwardedServer]);
+
+/// What a service cannot make the gateway drop by naming it in `Connection`.
+const KEPT_IN_REPLIES: Names = Names::of(&[Known::ContentLength, Known::Date, Known::CacheControl, Known::Via]);
+
+/// A set of known names, asked for every field of every message.
+struct Names(u128);
+
+impl Names {
+    const fn of(names: &[Known]) -> Self {
+        let mut set = Self(0);
+        let mut rest = names;
+        while let [name, after @ ..] = rest {
+            set.insert(*name);
+            rest = after;
+        }
+        set
+    }
+
+    const fn and(&self, other: &Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    const fn insert(&mut self, name: Known) {
+        self.0 |= 1 << (name as u8);
+    }
+
+    const fn contains(&self, name: Known) -> bool {
+        self.0 >> (name as u8) & 1 != 0
+    }
+}
+
+fn starts_with_ignoring_case(name: &str, prefix: &[u8]) -> bool {
+    name.as_bytes().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+/// What the service is told about the client, made from the head as it came, before fields are dropped: the text of all
+/// values, and where each ends.
+struct Told {
+    text: String,
+    ends: [(Known, usize); 8],
+}
+
+impl Told {
+    fn of(fields: &Fields, forwarding: &Forwarding<'_>, version: Version) -> Self {
+        let mut text = String::with_capacity(256);
+        let facts = Facts { fields, forwarding, version };
+        let ends = Facts::VALUES.map(|(name, write)| {
+            write(&facts, &mut text);
+            (name, text.len())
+        });
+        Self { text, ends }
+    }
+
+    fn write(&self, fields: &mut Fields) {
+        let appended = fields.append_all(&self.text, &self.ends);
+        debug_assert!(appended.is_ok(), "what is told is made here, or was a field's value before");
+    }
+}
+
+struct Facts<'a> {
+    fields: &'a Fields,
+    forwarding: &'a Forwarding<'a>,
+    version: Version,
+}
+
+type WriteValue<'a> = fn(&Facts<'a>, &mut String);
+
+impl<'a> Facts<'a> {
+    const VALUES: [(Known, WriteValue<'a>); 8] = [
+        (Known::XForwardedFor, Self::chain),
+        (Known::XForwardedProto, Self::scheme),
+        (Known::XForwardedHost, Self::host),
+        (Known::XForwardedPort, Self::port),
+        (Known::XRealIp, Self::client),
+        (Known::Forwarded, Self::forwarded),
+        (Known::Via, |facts, out| out.push_str(via(facts.version))),
+        (Known::XGateway, |_, out| out.push_str(PSEUDONYM)),
+    ];
+
+    /// The chain of a trusted peer, then the peer itself: `203.0.113.7, 10.0.0.2`.
+    fn chain(&self, out: &mut String) {
+        let Forwarding { peer, client, .. } = *self.forwarding;
+        if peer.trusted && self.fields.contains(Known::XForwardedFor) {
+            for member in self.fields.tokens(Known::XForwardedFor).filter_map(|member| std::str::from_utf8(member).ok())
+            {
+                out.push_str(member);
+                out.push_str(", ");
+            }
+        } else if client != peer.address {
+            // The peer spoke only the other dialect (RFC 7239): translated.
+            self.client(out);
+            out.push_str(", ");
+        }
+        out.push_str(peer.address_text());
+    }
+
+    fn scheme(&self, out: &mut String) {
+        out.push_str(self.forwarding.scheme.as_str());
+    }
+
+    fn host(&self, out: &mut String) {
+        let host = self.told(Known::XForwardedHost).or_else(|| self.fields.text(Known::Host));
+        out.push_str(host.unwrap_or_default());
+    }
+
+    fn port(&self, out: &mut String) {
+        let Forwarding { peer, scheme, .. } = self.forwarding;
+        if let Some(port) = self.told(Known::XForwardedPort) {
+            out.push_str(port);
+        } else if self.told(Known::XForwardedProto).is_some() {
+            push_number(scheme.default_port(), out);
+        } else {
+            push_number(peer.listener_port, out);
+        }
+    }
+
+    fn client(&self, out: &mut String) {
+        let Forwarding { peer, client, .. } = *self.forwarding;
+        if client == peer.address {
+            out.push_str(peer.address_text());
+        } else {
+            out.push_str(&client.to_string());
+        }
+    }
+
+    /// `for=203.0.113.7;host="example.com:8080";proto=http` (RFC 7239), then the peer if it is a proxy that spoke for the client.
+    fn forwarded(&self, out: &mut String) {
+        let Forwarding { peer, client, .. } = *self.forwarding;
+        out.push_str("for=");
+        push_node(client, out, |out| self.client(out));
+        // What would end a quoted string stands in no valid host.
+        let quotable = |host: &&str| !host.is_empty() && !host.bytes().any(|byte| matches!(byte, b'"' | b'\\'));
+        if let Some(host) = self.fields.text(Known::Host).filter(quotable) {
+            out.push_str(";host=");
+            push_quoted_if_needed(host, out);
+        }
+        out.push_str(";proto=");
+        self.scheme(out);
+        if client != peer.address {
+            out.push_str(", for=");
+            push_node(peer.address, out, |out| out.push_str(peer.address_text()));
+        }
+    }
+
+    /// What a trusted peer says.
+    fn told(&self, name: Known) -> Option<&str> {
+        if self.forwarding.peer.trusted { self.fields.text(name) } else { None }
+    }
+}
+
+/// A `node` of RFC 7239 6: IPv6 stands in brackets, and so in quotes.
+fn push_node(address: IpAddr, out: &mut String, write: impl Fn(&mut String)) {
+    if address.is_ipv4() {
+        return write(out);
+    }
+    out.push_str("\"[");
+    write(out);
+    out.push_str("]\"");
+}
+
+/// A `value` of RFC 7239 4: a token as it is, anything else as a quoted string.
+fn push_quoted_if_needed(value: &str, out: &mut String) {
+    if value.bytes().all(is_unreserved) {
+        return out.push_str(value);
+    }
+    out.push('"');
+    out.push_str(value);
+    out.push('"');
+}
+
+fn push_number(number: u16, out: &mut String) {
+    let mut divisor = 10_000;
+    while divisor > 1 && number < divisor {
+        divisor /= 10;
+    }
+    while divisor > 0 {
+        out.push(char::from(b'0' + (number / divisor % 10) as u8));
+        divisor /= 10;
+    }
+}
+
+/// The version of the message that was received, and who received it (RFC 9110 7.6.3).
+fn via(version: Version) -> &'static str {
+    match version {
+        Version::Http10 => "1.0 tidegate",
+        Version::Http11 => "1.1 tidegate",
+        Version::Http2 => "2.0 tidegate",
+    }
+}
+
+/// The options that the next hop must know about: what `TE` and `Upgrade` say holds for one connection (RFC 9110 7.6.1). A
+/// sender of HTTP/2 leaves `connection` out.
+fn connection_options(fields: &mut Fields, trailers: bool, upgrade: Option<&str>) {
+    if trailers {
+        add(fields, Known::Te, "trailers");
+    }
+    if let Some(protocol) = upgrade {
+        add(fields, Known::Upgrade, protocol);
+    }
+    match (upgrade.is_some(), trailers) {
+        (true, true) => add(fields, Known::Connection, "upgrade, te"),
+        (true, false) => add(fields, Known::Connection, "upgrade"),
+        (false, true) => add(fields, Known::Connection, "te"),
+        (false, false) => {}
+    }
+}
+
+/// Appends a value that is made here, or that was a field's value before, so that it cannot be refused.
+fn add(fields: &mut Fields, name: Known, value: &str) {
+    let appended = fields.append_text(name, value);
+    debug_assert!(appended.is_ok(), "{name:?} is a field of the gateway's own");
+}
+
+/// Says the request's identifier, where no field of that name is left.
+fn identify(fields: &mut Fields, name: &str, value: &str) {
+    match Known::from_bytes(name.as_bytes()) {
+        Some(known) => add(fields, known, value),
+        None => set(fields, name, value.as_bytes()),
+    }
+}
+
+/// Sets a field whose name and value were checked when they were made: the host by the rewriter, the identifier's name by
+/// the configuration and its value by [`crate::request_id`].
+fn set<'n>(fields: &mut Fields, name: impl Into<NameRef<'n>>, value: &[u8]) {
+    let result = fields.set(name, value);
+    debug_assert!(result.is_ok(), "the value was checked when it was made");
+}

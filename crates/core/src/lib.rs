@@ -1,0 +1,18 @@
+//! What a request is and what may be decided about it: exchange, routing, forwarding rules. Pure: time and randomness are
+//! arguments, and nothing here opens a socket, reads a clock or spawns.
+
+pub mod balance;
+pub mod body;
+pub mod client;
+pub mod clock;
+pub mod exchange;
+pub mod forward;
+#[doc(hidden)]
+pub mod fuzzing;
+pub mod path;
+pub mod query;
+pub mod rejection;
+pub mod request_id;
+pub mod rewrite;
+pub mod route;
+pub mod template;

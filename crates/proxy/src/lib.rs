@@ -1,0 +1,27 @@
+//! Everything that touches a socket: listeners, TLS, HTTP, upstream pools, telemetry, snapshot, drain. Read `serve.rs` first:
+//! it is the life of a request. This crate knows no single policy and reads neither files nor arguments.
+
+mod alarm;
+mod buffers;
+pub mod gateway;
+mod http2;
+pub mod io;
+mod limits;
+pub mod listener;
+mod live;
+pub mod net;
+mod outbox;
+mod pace;
+mod read;
+mod run;
+mod serve;
+pub mod snapshot;
+pub mod solo;
+pub mod tasks;
+pub mod telemetry;
+mod tunnel;
+pub mod upstream;
+mod worker;
+
+pub use gateway::Gateway;
+pub use solo::Solo;

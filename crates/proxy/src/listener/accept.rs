@@ -1,0 +1,200 @@
+//! Accepting connections and finding out what they speak: the PROXY header, TLS, and HTTP/1 or HTTP/2.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rustls::ServerConfig;
+use tidegate_config::config::{self, ClientAuth};
+use tidegate_core::client::{Peer, TlsFacts};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::sniff::{Sniff, sniff};
+use super::tls::Alpn;
+use super::{Session, http1, http2, proxy_protocol, tls};
+use crate::alarm::{pause, until};
+use crate::io::{Io, Rewind};
+use crate::limits::Place;
+use crate::read::read_some;
+use crate::tasks::spawn_local;
+use crate::telemetry::{LetGo, ListenerCells, Refused};
+use crate::worker::Worker;
+
+/// Out of descriptors: how long accepting stops, so that connections can end.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What a listener's connections have in common. A reload makes a new one; open connections keep theirs.
+pub(crate) struct Door {
+    pub(crate) listener: config::Listener,
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) cells: Arc<ListenerCells>,
+    /// The port that was bound.
+    pub(crate) port: u16,
+}
+
+/// Accepts until the task is dropped. `door` is asked anew for every connection.
+pub(crate) async fn run(worker: Rc<Worker>, socket: Rc<TcpListener>, door: impl Fn() -> Rc<Door>) {
+    loop {
+        match socket.accept().await {
+            Ok((stream, address)) => welcome(&worker, stream, address, door()),
+            Err(error) => after_error(&worker, &error).await,
+        }
+    }
+}
+
+/// Takes what waits in the socket's queue: it would be reset when the socket is closed.
+pub(crate) fn take_queued(worker: &Rc<Worker>, socket: &TcpListener, door: &Rc<Door>) {
+    // The system is asked itself: what the runtime knows of the socket may be old.
+    let Ok(queue) = socket.as_fd().try_clone_to_owned().map(std::net::TcpListener::from) else { return };
+    loop {
+        match queue.accept() {
+            Ok((stream, address)) => {
+                if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                    welcome(worker, stream, address, Rc::clone(door));
+                }
+            }
+            Err(error) if is_of_the_connection(&error) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// A connection that ended before it was accepted is nobody's trouble.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
+}
+
+async fn after_error(worker: &Worker, error: &io::Error) {
+    if !is_of_the_connection(error) {
+        worker.shard.worker().accept_pauses.up();
+        pause(&worker.clock, PAUSE).await;
+    }
+}
+
+fn welcome(worker: &Rc<Worker>, stream: TcpStream, address: SocketAddr, door: Rc<Door>) {
+    let local = worker.local();
+    let limits = &local.snapshot.config.server.limits;
+    let Ok(mut place) = worker.connections.enter(limits.connections) else {
+        return door.cells.refuse(Refused::Connections);
+    };
+    let known = !door.listener.proxy_protocol && !local.snapshot.trusted.contains(address.ip());
+    if known && place.claim(address.ip(), limits.connections_per_client).is_err() {
+        return door.cells.refuse(Refused::ConnectionsPerClient);
+    }
+    // Fails only for a connection that is gone already.
+    stream.set_nodelay(true).ok();
+    let worker = Rc::clone(worker);
+    spawn_local(async move {
+        let enlisted = worker.enlist_current().await;
+        let open = door.cells.open();
+        connection(&worker, stream, address, &door, place).await;
+        drop((enlisted, open));
+    })
+    .detach();
+}
+
+async fn connection(worker: &Rc<Worker>, stream: TcpStream, address: SocketAddr, door: &Door, mut place: Place) {
+    let timeouts = worker.timeouts();
+    let deadline = worker.clock.now() + timeouts.handshake;
+    let mut io = Io::Tcp(stream);
+    let mut early = BytesMut::new();
+    let mut source = address;
+    if door.listener.proxy_protocol {
+        let limits = worker.local().snapshot.config.server.limits;
+        match until(&worker.clock, deadline, read_proxy_header(&mut io, &mut early)).await {
+            Some(Ok(named)) => source = named.unwrap_or(address),
+            Some(Err(())) | None => return door.cells.refuse(Refused::ProxyProtocol),
+        }
+        let trusted = worker.local().snapshot.trusted.contains(source.ip());
+        if !trusted && place.claim(source.ip(), limits.connections_per_client).is_err() {
+            return door.cells.refuse(Refused::ConnectionsPerClient);
+        }
+    }
+    let Some(config) = &door.tls else {
+        return plain(worker, io, early, session(worker, source, door, None)).await;
+    };
+    match until(&worker.clock, deadline, Box::pin(tls::accept(config, Rewind::new(early, io)))).await {
+        Some(Ok((io, facts, alpn))) => {
+            door.cells.handshakes.up();
+            let session = session(worker, source, door, Some(facts));
+            match alpn {
+                Alpn::Http2 => Box::pin(http2::serve(Rc::clone(worker), session, io, BytesMut::new())).await,
+                Alpn::Http1 | Alpn::None => http1::serve(Rc::clone(worker), session, io, BytesMut::new()).await,
+            }
+        }
+        Some(Err(error)) => {
+            door.cells.handshake_failures.up();
+            tracing::debug!(listener = &*door.listener.name, peer = %source, code = error.code(), "TLS handshake failed: {error}");
+        }
+        None => door.cells.handshake_failures.up(),
+    }
+}
+
+fn session(worker: &Worker, source: SocketAddr, door: &Door, facts: Option<TlsFacts>) -> Rc<Session> {
+    let local = worker.local();
+    let mut peer = Peer::new(source, Arc::clone(&door.listener.name), door.port, &local.snapshot.trusted);
+    peer.tls = facts.map(Arc::new);
+    let auth = door.listener.tls.as_ref().map_or(ClientAuth::Off, |tls| tls.client_auth);
+    Rc::new(Session {
+        peer: Rc::new(peer),
+        redirects: door.listener.http_to_https,
+        name_bound: auth != ClientAuth::Off,
+        cells: Arc::clone(&door.cells),
+    })
+}
+
+/// Without TLS, the first bytes tell HTTP/2 (by prior knowledge, RFC 9113, 3.3) from HTTP/1.
+pub(crate) async fn plain(worker: &Rc<Worker>, mut io: Io, mut early: BytesMut, session: Rc<Session>) {
+    let deadline = worker.clock.now() + worker.timeouts().header;
+    loop {
+        match sniff(&early) {
+            Sniff::Http1 => return http1::serve(Rc::clone(worker), session, io, early).await,
+            Sniff::Http2 => return Box::pin(http2::serve(Rc::clone(worker), session, io, early)).await,
+            Sniff::NeedMore => {}
+        }
+        let read = std::future::poll_fn(|cx| poll_first_bytes(worker, &mut io, &mut early, cx));
+        let read = until(&worker.clock, deadline, read);
+        match read.await {
+            Some(Ok(read)) if read > 0 => {}
+            Some(_) => return,
+            None => return session.cells.let_go(LetGo::Header),
+        }
+    }
+}
+
+/// A connection that has not said anything yet holds no buffer, and is not waited for once the worker drains.
+fn poll_first_bytes(
+    worker: &Worker,
+    io: &mut Io,
+    early: &mut BytesMut,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    if early.capacity() == 0 {
+        *early = worker.buffers.take();
+    }
+    let read = read_some(io, early, 1024, cx);
+    if read.is_ready() || !early.is_empty() {
+        return read;
+    }
+    worker.buffers.put(std::mem::take(early));
+    if worker.is_draining() { Poll::Ready(Ok(0)) } else { Poll::Pending }
+}
+
+/// The client that a PROXY header names, if any.
+async fn read_proxy_header(io: &mut Io, early: &mut BytesMut) -> Result<Option<SocketAddr>, ()> {
+    loop {
+        if let Some(header) = proxy_protocol::parse(early).map_err(|_| ())? {
+            bytes::Buf::advance(early, header.length);
+            return Ok(header.addresses.map(|addresses| addresses.source));
+        }
+        let read = std::future::poll_fn(|cx| read_some(io, early, 512, cx)).await;
+        if !matches!(read, Ok(read) if read > 0) {
+            return Err(());
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! An HTTP/2 connection from a client: every stream becomes an exchange of its own, served like any other. The frames are
+//! the `h2` crate's; what a client may cost is decided here.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use h2::server::{self, SendResponse};
+use h2::{Reason, RecvStream};
+use http::Request;
+use tidegate_config::config::ServerLimits;
+
+use super::Session;
+use super::http2_stream::{self, Shared};
+use super::sniff::PREFACE;
+use crate::alarm::{Alarm, until};
+use crate::http2::SEND_BUFFER;
+use crate::http2::meter::Meter;
+use crate::http2::wire::{End, Wire};
+use crate::io::{Io, Rewind};
+use crate::tasks::spawn_local;
+use crate::telemetry::LetGo;
+use crate::worker::Worker;
+
+/// What one connection's request heads may take in all, in bytes: streams times the limit of one head.
+const HEADS: usize = 4 * 1024 * 1024;
+
+/// What a client may send of one body before somebody takes it, and of all bodies together.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// Streams that a client may reset before the gateway has looked at them.
+const RESET_UNSEEN: usize = 50;
+/// Streams that the gateway resets because the client broke the protocol on them; after so many, the connection ends.
+const RESET_FOR_ERRORS: usize = 100;
+
+/// How long a connection that was told to end may take to do so once it carries no stream.
+const LINGER: Duration = Duration::from_secs(2);
+
+type H2 = server::Connection<End, Bytes>;
+
+/// Serves a connection until it ends. `early` was read already, preface and all.
+pub(crate) async fn serve(worker: Rc<Worker>, session: Rc<Session>, io: Io, early: BytesMut) {
+    let limits = worker.local().snapshot.config.server.limits;
+    let since = worker.clock.now();
+    let meter = Meter::new(PREFACE.len(), since);
+    let wire = Wire::new(Rewind::new(early, io), Some(&meter));
+    let handshake = builder(&limits).handshake(Wire::end(&wire));
+    match until(&worker.clock, since + worker.timeouts().header, handshake).await {
+        Some(Ok(h2)) => {
+            let shared =
+                Rc::new(Shared { worker, session, meter, streams: Cell::default(), waker: RefCell::default() });
+            let mut connection = Connection::new(h2, wire, shared, most_streams(&limits));
+            std::future::poll_fn(|cx| connection.poll(cx)).await;
+        }
+        // The client left, or spoke something else.
+        Some(Err(_)) => {}
+        None => session.cells.let_go(LetGo::Header),
+    }
+}
+
+fn builder(limits: &ServerLimits) -> server::Builder {
+    let mut builder = server::Builder::new();
+    builder
+        .max_concurrent_streams(most_streams(limits))
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(RESET_UNSEEN)
+        .max_local_error_reset_streams(Some(RESET_FOR_ERRORS));
+    builder
+}
+
+/// As configured, unless so many heads at their limit would be too much for one connection.
+fn most_streams(limits: &ServerLimits) -> u32 {
+    let affordable = (HEADS / limits.header_bytes.max(1)).max(1);
+    limits.streams.min(u32::try_from(affordable).unwrap_or(u32::MAX)).max(1)
+}
+
+struct Connection {
+    h2: H2,
+    wire: Rc<Wire>,
+    shared: Rc<Shared>,
+    most_streams: usize,
+    alarm: Alarm,
+    idle_since: Instant,
+    was_busy: bool,
+    /// When a header block began that has not ended since.
+    block_since: Option<Instant>,
+    /// The client was told that no more streams are served.
+    leaving: bool,
+    /// The client was told to calm down, and the connection ends.
+    calmed: bool,
+}
+
+impl Connection {
+    fn new(h2: H2, wire: Rc<Wire>, shared: Rc<Shared>, most_streams: u32) -> Self {
+        Self {
+            h2,
+            wire,
+            most_streams: most_streams as usize,
+            alarm: Alarm::new(&shared.worker.clock),
+            idle_since: shared.worker.clock.now(),
+            was_busy: false,
+            block_since: None,
+            leaving: false,
+            calmed: false,
+            shared,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.waker.replace(Some(cx.waker().clone()));
+        if self.shared.worker.is_draining() {
+            self.leave();
+        }
+        if self.poll_h2(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if !self.calmed && self.shared.meter.is_exhausted(&self.shared.worker.clock) {
+            self.calmed = true;
+            self.shared.session.cells.let_go(LetGo::Flood);
+            self.h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            self.idle_since = self.shared.worker.clock.now();
+            if self.poll_h2(cx).is_ready() {
+                return Poll::Ready(());
+            }
+        }
+        self.poll_deadline(cx)
+    }
+
+    /// Reads and writes frames and begins what was asked for.
+    fn poll_h2(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let ended = loop {
+            match self.h2.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
+                Poll::Ready(Some(Err(_)) | None) => break true,
+                Poll::Pending => break false,
+            }
+        };
+        match self.wire.poll_flush(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(())) | Poll::Pending if ended => Poll::Ready(()),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn begin(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        // Streams that were reset still count until their work has ended.
+        if self.shared.streams.get() >= self.most_streams {
+            self.shared.meter.abandoned();
+            return respond.send_reset(Reason::REFUSED_STREAM);
+        }
+        // In a box, because tasks are moved about before they run, and this one is large.
+        let stream = Box::pin(http2_stream::serve(Shared::hold(&self.shared), request, respond));
+        spawn_local(stream).detach();
+    }
+
+    /// No more streams; those under way are served to their end (RFC 9113, 6.8).
+    fn leave(&mut self) {
+        if !self.leaving {
+            self.leaving = true;
+            self.idle_since = self.shared.worker.clock.now();
+            self.h2.graceful_shutdown();
+        }
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let clock = &self.shared.worker.clock;
+        let timeouts = self.shared.worker.timeouts();
+        let busy = self.shared.streams.get() > 0;
+        if self.was_busy && !busy {
+            self.idle_since = clock.now();
+        }
+        self.was_busy = busy;
+        if !self.shared.meter.is_in_header_block() {
+            self.block_since = None;
+        } else if self.block_since.is_none() {
+            self.block_since = Some(clock.now());
+        }
+        let stuck = self.block_since.map(|since| (since + timeouts.header, LetGo::Header));
+        let idle = match (busy, self.leaving || self.calmed) {
+            _ if self.calmed => Some((self.idle_since + LINGER, LetGo::Flood)),
+            (true, _) => None,
+            (false, true) => Some((self.idle_since + LINGER, LetGo::Idle)),
+            (false, false) => Some((self.idle_since + timeouts.idle, LetGo::Idle)),
+        };
+        let Some((at, why)) = stuck.into_iter().chain(idle).min_by_key(|(at, _)| *at) else { return Poll::Pending };
+        if self.alarm.poll(cx, at).is_pending() {
+            return Poll::Pending;
+        }
+        self.give_up(why, cx)
+    }
+
+    /// A deadline has passed.
+    fn give_up(&mut self, why: LetGo, cx: &mut Context<'_>) -> Poll<()> {
+        if why != LetGo::Idle || self.leaving {
+            if !self.leaving && !self.calmed {
+                self.shared.session.cells.let_go(why);
+            }
+            return Poll::Ready(());
+        }
+        self.shared.session.cells.let_go(LetGo::Idle);
+        self.leave();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,148 @@
+//! An exchange while it lives, and what is told about it when it ends. Whatever way it ends, whoever drops it: exactly one
+//! [`Completed`] is made of it.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Method, StatusCode};
+use tidegate_core::client::Peer;
+use tidegate_core::exchange::Exchange;
+use tidegate_core::rejection::Rejection;
+use tidegate_http1::{Fields, Version};
+
+use crate::telemetry::Series;
+use crate::telemetry::{Completed, End};
+use crate::upstream::service::{Plan, Tried};
+use crate::worker::Worker;
+
+/// A request under way.
+pub(crate) struct Live {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) exchange: Exchange,
+    pub(crate) facts: Facts,
+}
+
+/// What is learnt on the way and told at the end.
+#[derive(Default)]
+pub(crate) struct Facts {
+    pub(crate) series: Option<Series>,
+    pub(crate) route: Option<Arc<str>>,
+    /// Not the service itself: an exchange may outlive it by hours.
+    pub(crate) service: Option<Arc<Plan>>,
+    pub(crate) tried: Tried,
+    pub(crate) upstream: Option<Duration>,
+    /// 0 until a reply's head was written.
+    pub(crate) status: u16,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) end: Option<End>,
+    pub(crate) code: Option<&'static str>,
+    pub(crate) cause: Option<String>,
+    /// When the last byte was written; saves asking the clock again.
+    pub(crate) finished: Option<Instant>,
+}
+
+impl Live {
+    /// Boxed, because it is handed around a lot.
+    pub(crate) fn new(worker: &Rc<Worker>, exchange: Exchange) -> Box<Self> {
+        worker.shard.worker().requests.up();
+        Box::new(Self { worker: Rc::clone(worker), exchange, facts: Facts::default() })
+    }
+
+    /// Notes why the gateway answers itself.
+    pub(crate) fn refuse(&mut self, rejection: &Rejection) {
+        self.facts.code = Some(rejection.code);
+        self.facts.cause.clone_from(&rejection.cause);
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let Self { worker, exchange, facts } = self;
+        worker.shard.worker().requests.down();
+        if std::thread::panicking() {
+            worker.shard.worker().panics.up();
+        }
+        let finished = facts.finished.unwrap_or_else(|| worker.clock.now());
+        let peer = &exchange.peer;
+        complete(
+            worker,
+            &Completed {
+                series: facts.series.as_ref(),
+                route: facts.route.as_deref().unwrap_or_default(),
+                service: facts.service.as_ref().map_or("", |plan| &plan.config.name),
+                endpoint: facts.tried.endpoint.as_ref().map(|endpoint| &**endpoint.authority()),
+                listener: &peer.listener,
+                method: &exchange.head.method,
+                scheme: exchange.scheme.as_str(),
+                host: &exchange.host,
+                path: exchange.asked_path(),
+                query: exchange.asked_query(),
+                version: exchange.head.version,
+                fields: &exchange.head.fields,
+                client: exchange.client,
+                peer: SocketAddr::new(peer.socket, peer.port),
+                request_id: exchange.request_id.as_str(),
+                status: facts.status,
+                received: facts.received,
+                sent: facts.sent,
+                started: micros(worker.wall_at(exchange.started)),
+                duration: finished.saturating_duration_since(exchange.started),
+                upstream: facts.upstream,
+                attempts: facts.tried.attempts,
+                end: facts.end.unwrap_or(End::ClientGone),
+                code: facts.code,
+                cause: facts.cause.as_deref(),
+                tls: peer.tls.as_deref(),
+            },
+        );
+        worker.buffers.put_head(std::mem::take(&mut exchange.head));
+    }
+}
+
+/// Tells of a request that the codec refused, so that it never became an exchange.
+pub(crate) fn refused(worker: &Worker, peer: &Peer, status: StatusCode, code: &'static str, cause: &str) {
+    let now = worker.clock.now();
+    complete(
+        worker,
+        &Completed {
+            series: None,
+            route: "",
+            service: "",
+            endpoint: None,
+            listener: &peer.listener,
+            method: &Method::GET,
+            scheme: peer.scheme().as_str(),
+            host: "",
+            path: "",
+            query: "",
+            version: Version::Http11,
+            fields: &Fields::new(),
+            client: peer.address,
+            peer: SocketAddr::new(peer.socket, peer.port),
+            request_id: "",
+            status: status.as_u16(),
+            received: 0,
+            sent: 0,
+            started: micros(worker.wall_at(now)),
+            duration: Duration::ZERO,
+            upstream: None,
+            attempts: 0,
+            end: End::Refused,
+            code: Some(code),
+            cause: Some(cause),
+            tls: peer.tls.as_deref(),
+        },
+    );
+}
+
+fn complete(worker: &Worker, completed: &Completed<'_>) {
+    worker.shard.record(completed);
+    worker.log.borrow_mut().write(completed);
+}
+
+fn micros(wall: Duration) -> u64 {
+    u64::try_from(wall.as_micros()).unwrap_or(u64::MAX)
+}

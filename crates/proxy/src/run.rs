@@ -1,0 +1,153 @@
+//! A worker's thread: its runtime, the sockets it accepts from, and the commands of the control side.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{mpsc, watch};
+
+use crate::alarm::pause;
+use crate::gateway::Key;
+use crate::listener::accept::{self, Door};
+use crate::net::Net;
+use crate::snapshot::Snapshot;
+use crate::tasks::{Task, spawn_local};
+use crate::worker::{Parts, Worker};
+
+/// How often a draining worker looks whether it is done.
+const DRAIN_TICK: Duration = Duration::from_millis(20);
+
+/// What the control side asks of a worker.
+pub(crate) enum Command {
+    /// Serve this from now on, on these sockets and no others.
+    Adopt { snapshot: Arc<Snapshot>, sockets: Vec<Socket> },
+    /// End when all connections have ended, or after this time.
+    Drain(Duration),
+    /// End.
+    Stop,
+}
+
+/// One worker's socket on a listener's address.
+pub(crate) struct Socket {
+    pub(crate) key: Key,
+    pub(crate) listener: Arc<str>,
+    pub(crate) port: u16,
+    pub(crate) accepts: std::net::TcpListener,
+}
+
+/// Runs a worker until it is told to end. `ended` is told how many connections were cut off.
+pub(crate) fn worker(parts: Parts, commands: mpsc::UnboundedReceiver<Command>, ended: &watch::Sender<usize>) {
+    let runtime = match Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default()) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(worker = parts.number, "a worker could not be started: {error}");
+            return;
+        }
+    };
+    let left = runtime.block_on(async move {
+        let worker = Worker::new(parts, Net::System);
+        let _tending = spawn_local(Rc::clone(&worker).tend());
+        obey(worker, commands).await
+    });
+    // Connections that were cut off are dropped here, and with them their last log lines are written.
+    drop(runtime);
+    ended.send_replace(left);
+}
+
+async fn obey(worker: Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>) -> usize {
+    let mut accepting = BTreeMap::new();
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Adopt { snapshot, sockets } => adopt(&worker, &mut accepting, &snapshot, sockets),
+            Command::Drain(at_most) => return drain(&worker, accepting, &mut commands, at_most).await,
+            Command::Stop => break,
+        }
+    }
+    worker.open()
+}
+
+/// A socket that is being accepted from.
+struct Accepting {
+    socket: Rc<TcpListener>,
+    door: Rc<RefCell<Rc<Door>>>,
+    _task: Task,
+}
+
+fn adopt(
+    worker: &Rc<Worker>,
+    accepting: &mut BTreeMap<Key, Accepting>,
+    snapshot: &Arc<Snapshot>,
+    sockets: Vec<Socket>,
+) {
+    worker.adopt(Arc::clone(snapshot));
+    let wanted: Vec<_> = sockets.iter().map(|socket| socket.key.clone()).collect();
+    let gone: Vec<_> = accepting.keys().filter(|key| !wanted.contains(key)).cloned().collect();
+    for key in gone {
+        if let Some(closing) = accepting.remove(&key) {
+            close(worker, &closing);
+        }
+    }
+    for socket in sockets {
+        let Some(door) = door(worker, snapshot, &socket) else { continue };
+        if let Some(open) = accepting.get(&socket.key) {
+            *open.door.borrow_mut() = door;
+        } else {
+            match listen(worker, socket.accepts, door) {
+                Ok(open) => {
+                    accepting.insert(socket.key, open);
+                }
+                Err(error) => tracing::error!(address = %socket.key.0, "a socket could not be listened on: {error}"),
+            }
+        }
+    }
+}
+
+fn door(worker: &Worker, snapshot: &Snapshot, socket: &Socket) -> Option<Rc<Door>> {
+    let listener = snapshot.config.server.listeners.iter().find(|listener| listener.name == socket.listener)?;
+    Some(Rc::new(Door {
+        listener: listener.clone(),
+        tls: snapshot.tls.get(&listener.name).map(Arc::clone),
+        cells: worker.shard.listener(&listener.name),
+        port: socket.port,
+    }))
+}
+
+fn listen(worker: &Rc<Worker>, socket: std::net::TcpListener, door: Rc<Door>) -> std::io::Result<Accepting> {
+    let socket = Rc::new(TcpListener::from_std(socket)?);
+    let door = Rc::new(RefCell::new(door));
+    let current = Rc::clone(&door);
+    let task = spawn_local(accept::run(Rc::clone(worker), Rc::clone(&socket), move || Rc::clone(&current.borrow())));
+    Ok(Accepting { socket, door, _task: task })
+}
+
+fn close(worker: &Rc<Worker>, closing: &Accepting) {
+    accept::take_queued(worker, &closing.socket, &closing.door.borrow());
+}
+
+/// Ends all connections as soon as they can end; returns how many had to be cut off.
+async fn drain(
+    worker: &Rc<Worker>,
+    accepting: BTreeMap<Key, Accepting>,
+    commands: &mut mpsc::UnboundedReceiver<Command>,
+    at_most: Duration,
+) -> usize {
+    for open in accepting.values() {
+        close(worker, open);
+    }
+    drop(accepting);
+    worker.drain();
+    let until = worker.clock.now() + at_most;
+    loop {
+        // First of all, connections that were just accepted get their turn.
+        pause(&worker.clock, DRAIN_TICK).await;
+        let over = worker.open() == 0 || worker.clock.now() >= until;
+        if over || matches!(commands.try_recv(), Ok(Command::Stop)) {
+            break;
+        }
+    }
+    worker.open()
+}

@@ -1,0 +1,274 @@
+//! THE LIFE OF A REQUEST, whatever protocol it came in by: it is opened (one path, one host, one client), routed, limited,
+//! rewritten and sent to its target; the reply passes the same stations backwards. Connections read requests and write
+//! replies; everything between is here.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::StatusCode;
+use tidegate_config::config::{self, Route};
+use tidegate_core::body::Body;
+use tidegate_core::client::Scheme;
+use tidegate_core::exchange::{Exchange, Opening, Reply};
+use tidegate_core::forward::{self, Forwarding, Returning};
+use tidegate_core::rejection::Rejection;
+use tidegate_core::rewrite;
+use tidegate_core::route::{Found, Head};
+use tidegate_core::template::Facts;
+use tidegate_http1::{Known, RequestHead, ResponseHead};
+
+use crate::listener::Session;
+use crate::live::Live;
+use crate::snapshot::Target;
+use crate::telemetry::End;
+use crate::upstream::attempt::{self, Attempt, SharedAlarm, Tunnel, body_rejection};
+use crate::worker::{Local, Worker};
+
+/// What the connection lends to an exchange.
+pub(crate) struct Means<'a> {
+    pub(crate) alarm: &'a SharedAlarm,
+    /// Told of interim replies (1xx).
+    pub(crate) interim: &'a dyn Fn(ResponseHead),
+}
+
+/// What the connection has to send.
+pub(crate) struct Answer {
+    pub(crate) reply: Reply,
+    /// With a 101: the upstream's half of the tunnel.
+    pub(crate) tunnel: Option<Tunnel>,
+    /// The connection must not carry another request.
+    pub(crate) close: bool,
+}
+
+/// A request that has just been read, ready to be served.
+pub(crate) struct Opened {
+    pub(crate) live: Box<Live>,
+    local: Rc<Local>,
+    settled: Result<(), Rejection>,
+    /// The listener sends everything to https.
+    redirects: bool,
+}
+
+/// Opens an exchange on the worker's current snapshot, which it keeps until its reply's head.
+pub(crate) fn open(worker: &Rc<Worker>, session: &Session, head: RequestHead, body: Body, started: Instant) -> Opened {
+    let local = worker.local();
+    let opening = Opening {
+        trusted: &local.snapshot.trusted,
+        request_id: &local.snapshot.config.server.request_id,
+        random: worker.random(),
+        now: started,
+    };
+    let (exchange, settled) = Exchange::open(head, body, Rc::clone(&session.peer), opening);
+    let settled = settled.and_then(|()| session.admits(&exchange));
+    let redirects = session.redirects && exchange.scheme == Scheme::Http;
+    Opened { live: Live::new(worker, exchange), local, settled, redirects }
+}
+
+/// Serves an open exchange: returns as soon as the reply's head is known.
+pub(crate) async fn serve(opened: Opened, means: Means<'_>) -> (Box<Live>, Answer) {
+    let Opened { mut live, local, settled, redirects } = opened;
+    let answered = match settled {
+        Ok(()) if redirects => to_https(&live.exchange),
+        Ok(()) => route(&mut live, &local, &means).await,
+        Err(rejection) => Err(rejection),
+    };
+    let mut answer = match answered {
+        Ok(answer) => answer,
+        Err(rejection) => refuse(&mut live, &rejection),
+    };
+    finish_head(&live, &mut answer);
+    (live, answer)
+}
+
+/// A reply that says what was wrong.
+pub(crate) fn refuse(live: &mut Live, rejection: &Rejection) -> Answer {
+    live.refuse(rejection);
+    live.facts.end = Some(End::Refused);
+    let accept = live.exchange.head.fields.value(Known::Accept);
+    let (fields, body) = rejection.render(live.exchange.request_id.as_str(), accept);
+    let mut reply = Reply::new(rejection.status());
+    reply.head.fields = fields;
+    reply.body = Body::full(body);
+    Answer { reply, tunnel: None, close: rejection.close }
+}
+
+async fn route(live: &mut Live, local: &Local, means: &Means<'_>) -> Result<Answer, Rejection> {
+    let snapshot = &local.snapshot;
+    let found = find(live, local);
+    let index = match found {
+        Found::Route(index) => index,
+        Found::NotFound => return Err(Rejection::no_route()),
+        Found::MethodNotAllowed(allow) => return Err(Rejection::method_not_allowed(&allow)),
+        Found::Options(allow) => return Ok(options(&allow)),
+    };
+    let (Some(route), Some(target)) = (snapshot.config.routes.get(index), snapshot.targets.get(index)) else {
+        return Err(Rejection::internal(format!("route {index} is not in the snapshot")));
+    };
+    live.facts.route = Some(Arc::clone(&route.name));
+    limit_body(&mut live.exchange, route.body_limit)?;
+    let series = local.routes.get(index);
+    match target {
+        Target::Service(service) => {
+            live.facts.series = series.and_then(|series| series.of(Some(*service))).cloned();
+            forward_to(live, local, route, *service, means).await
+        }
+        Target::Split(split) => {
+            let dice = (live.worker.random() >> 64) as u64;
+            let service = split.pick(dice).ok_or_else(|| Rejection::internal("a split without parts".to_owned()))?;
+            live.facts.series = series.and_then(|series| series.of(Some(service))).cloned();
+            forward_to(live, local, route, service, means).await
+        }
+        Target::Answer => {
+            live.facts.series = series.and_then(|series| series.of(None)).cloned();
+            answer_itself(&live.exchange, route)
+        }
+    }
+}
+
+fn find(live: &mut Live, local: &Local) -> Found {
+    let mut params = std::mem::take(&mut live.exchange.params);
+    let exchange = &live.exchange;
+    let head = Head {
+        host: &exchange.host,
+        path: exchange.path(),
+        query: exchange.query(),
+        method: &exchange.head.method,
+        fields: &exchange.head.fields,
+        client_ip: exchange.client,
+        listener: &exchange.peer.listener,
+        cert: exchange.peer.tls.as_ref().and_then(|tls| tls.client.as_ref()),
+    };
+    let found = local.snapshot.router.find(&head, &mut params);
+    live.exchange.params = params;
+    found
+}
+
+/// A body that says how long it is, is refused before any of it is read; another one while it is.
+fn limit_body(exchange: &mut Exchange, limit: Option<u64>) -> Result<(), Rejection> {
+    if let (Some(length), Some(limit)) = (exchange.body.length(), limit)
+        && length > limit
+    {
+        return Err(body_rejection(tidegate_core::body::BodyError::TooLarge));
+    }
+    exchange.body.limit(limit);
+    Ok(())
+}
+
+fn options(allow: &str) -> Answer {
+    let mut reply = Reply::new(StatusCode::NO_CONTENT);
+    // Cannot fail: a list of methods is a field value.
+    reply.head.fields.append(Known::Allow, allow.as_bytes()).ok();
+    Answer { reply, tunnel: None, close: false }
+}
+
+fn answer_itself(exchange: &Exchange, route: &Route) -> Result<Answer, Rejection> {
+    let reply = match &route.target {
+        config::Target::Redirect(redirect) => {
+            let to = rewrite::location(&redirect.to, &Facts::of(exchange, route));
+            redirected(redirect.status, &to)?
+        }
+        config::Target::Respond(respond) => {
+            let mut reply = Reply::new(respond.status);
+            for (name, value) in &respond.headers {
+                let appended = reply.head.fields.append(&**name, value.as_bytes());
+                appended.map_err(|_| Rejection::internal(format!("`{name}` cannot be sent")))?;
+            }
+            reply.body = Body::full(bytes::Bytes::from_owner(Arc::clone(&respond.body)));
+            reply
+        }
+        config::Target::Service(_) | config::Target::Split(_) => {
+            return Err(Rejection::internal("a route without a target of its own".to_owned()));
+        }
+    };
+    Ok(Answer { reply, tunnel: None, close: false })
+}
+
+fn to_https(exchange: &Exchange) -> Result<Answer, Rejection> {
+    let to = rewrite::https_location(&exchange.host, &exchange.head.target);
+    let reply = redirected(StatusCode::PERMANENT_REDIRECT, &to)?;
+    Ok(Answer { reply, tunnel: None, close: false })
+}
+
+fn redirected(status: StatusCode, to: &str) -> Result<Reply, Rejection> {
+    let mut reply = Reply::new(status);
+    let located = reply.head.fields.append(Known::Location, to.as_bytes());
+    located.map_err(|_| Rejection::internal("a redirect would have held control characters".to_owned()))?;
+    Ok(reply)
+}
+
+async fn forward_to(
+    live: &mut Live,
+    local: &Local,
+    route: &Route,
+    service: usize,
+    means: &Means<'_>,
+) -> Result<Answer, Rejection> {
+    let service = local.services.get(service).ok_or_else(|| Rejection::internal("a service is missing".to_owned()))?;
+    let server = &local.snapshot.config.server;
+    live.facts.service = Some(Arc::clone(&service.plan));
+    let exchange = &mut live.exchange;
+    let upgrade = forward::upgrade_requested(&exchange.head, &route.upgrade);
+    let host = rewrite::apply(exchange, route)?;
+    forward::request(
+        &mut exchange.head,
+        &Forwarding {
+            peer: &exchange.peer,
+            client: exchange.client,
+            scheme: exchange.scheme,
+            host: host.as_deref(),
+            request_id: (&server.request_id.header, exchange.request_id.as_str()),
+            upgrade,
+        },
+    );
+    let timeouts = service.plan.config.timeouts;
+    let interim = |mut head: ResponseHead| {
+        forward::interim(&mut head.fields);
+        (means.interim)(head);
+    };
+    let mut attempt = Attempt {
+        body: std::mem::take(&mut exchange.body),
+        head: &exchange.head,
+        upgrade,
+        interim: Some(&interim),
+        read: timeouts.read,
+        stream_idle: server.timeouts.stream_idle,
+        write: timeouts.write,
+        deadline: route.timeout.map(|timeout| exchange.started + timeout),
+        clock: &live.worker.clock,
+        net: &live.worker.net,
+        alarm: means.alarm,
+        buffers: &live.worker.buffers,
+    };
+    let called = service.call(&mut attempt, &mut live.facts.tried).await;
+    let reply = called.map_err(|failure| failure.rejection())?;
+    live.facts.upstream = Some(live.worker.clock.now().saturating_duration_since(exchange.started));
+    Ok(returned(live, local, reply, upgrade))
+}
+
+fn returned(live: &Live, local: &Local, mut received: attempt::Reply, upgrade: Option<&str>) -> Answer {
+    let switched = received.tunnel.is_some();
+    forward::reply(
+        &mut received.head.fields,
+        &Returning {
+            version: received.head.version,
+            request_id: (&local.snapshot.config.server.request_id.header, live.exchange.request_id.as_str()),
+            upgrade: upgrade.filter(|_| switched),
+        },
+    );
+    Answer { reply: Reply { head: received.head, body: received.body }, tunnel: received.tunnel, close: false }
+}
+
+/// What every reply has, wherever it came from.
+pub(crate) fn finish_head(live: &Live, answer: &mut Answer) {
+    let local = live.worker.local();
+    let name = &*local.snapshot.config.server.request_id.header;
+    let fields = &mut answer.reply.head.fields;
+    if !fields.contains(name) {
+        // Cannot fail: the name is checked by the configuration, the value by `request_id`.
+        fields.append(name, live.exchange.request_id.as_str().as_bytes()).ok();
+    }
+    if !fields.contains(Known::Date) {
+        fields.append_text(Known::Date, &live.worker.date()).ok();
+    }
+}

@@ -1,0 +1,153 @@
+//! Everything that a configuration means to the workers, built whole before anyone uses it and never changed afterwards.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use tidegate_config::config::{self, Config};
+use tidegate_config::problem::Problems;
+use tidegate_core::balance::RoundRobin;
+use tidegate_core::client::TrustedProxies;
+use tidegate_core::route::Router;
+use tidegate_http1::Limits;
+
+use crate::listener::tls as server_tls;
+use crate::upstream::service::Plan;
+use crate::upstream::tls::{self as client_tls, SystemRoots};
+
+/// A configuration, ready to be run. Building it has no effects.
+pub struct Snapshot {
+    /// Counts up with every configuration that was put to use.
+    pub revision: u64,
+    /// What it was built from.
+    pub config: Arc<Config>,
+    pub(crate) router: Router,
+    pub(crate) targets: Vec<Target>,
+    pub(crate) services: Vec<Arc<Plan>>,
+    pub(crate) trusted: TrustedProxies,
+    pub(crate) limits: Limits,
+    /// By listener name.
+    pub(crate) tls: BTreeMap<Arc<str>, Arc<ServerConfig>>,
+}
+
+/// Where a route's requests end.
+pub(crate) enum Target {
+    /// An index into `services`.
+    Service(usize),
+    Split(Split),
+    /// Redirects and fixed answers need nothing but their configuration.
+    Answer,
+}
+
+/// Parts of the traffic by weight.
+pub(crate) struct Split {
+    /// The running sum of the weights, and the index of the service.
+    parts: Vec<(u64, usize)>,
+}
+
+impl Split {
+    /// Every service that may be picked.
+    pub(crate) fn services(&self) -> impl Iterator<Item = usize> {
+        self.parts.iter().map(|(_, service)| *service)
+    }
+
+    /// The part that `dice`, any number, falls on.
+    pub(crate) fn pick(&self, dice: u64) -> Option<usize> {
+        let total = self.parts.last()?.0;
+        let at = dice.checked_rem(total)?;
+        self.parts.iter().find(|(below, _)| at < *below).map(|(_, service)| *service)
+    }
+}
+
+impl Snapshot {
+    /// Builds all that `config` asks for, reusing what did not change since `last`.
+    ///
+    /// # Errors
+    /// All problems at once: routes that can never match, certificates that do not fit their keys, authorities that cannot
+    /// be read.
+    pub fn build(config: &Arc<Config>, last: Option<&Self>) -> Result<(Self, Problems), Problems> {
+        let (router, mut problems) = Router::build(&config.routes);
+        let mut tls = BTreeMap::new();
+        for listener in &config.server.listeners {
+            let Some(wanted) = &listener.tls else { continue };
+            match last
+                .and_then(|last| last.same_tls(wanted))
+                .map_or_else(|| server_tls::server_config(wanted, &listener.at.join("tls")), Ok)
+            {
+                Ok(built) => {
+                    tls.insert(Arc::clone(&listener.name), built);
+                }
+                Err(found) => problems.extend(found),
+            }
+        }
+        let roots = SystemRoots::default();
+        let mut services = Vec::with_capacity(config.services.len());
+        for service in config.services.values() {
+            match plan(service, last, &roots) {
+                Ok(plan) => services.push(plan),
+                Err(found) => problems.extend(found),
+            }
+        }
+        if problems.has_errors() {
+            return Err(problems);
+        }
+        let limits = &config.server.limits;
+        let snapshot = Self {
+            revision: last.map_or(1, |last| last.revision + 1),
+            config: Arc::clone(config),
+            router,
+            targets: config.routes.iter().map(|route| target(&route.target, config)).collect(),
+            services,
+            trusted: TrustedProxies::new(&config.server.trusted_proxies),
+            limits: Limits { head_bytes: limits.header_bytes, fields: limits.headers, target_bytes: limits.uri_bytes },
+            tls,
+        };
+        Ok((snapshot, problems))
+    }
+
+    /// What was made of the same TLS settings before: with it, sessions can still be resumed after a reload.
+    fn same_tls(&self, wanted: &config::ListenerTls) -> Option<Arc<ServerConfig>> {
+        let mut listeners = self.config.server.listeners.iter();
+        let same = listeners.find(|listener| listener.tls.as_deref() == Some(wanted))?;
+        self.tls.get(&same.name).map(Arc::clone)
+    }
+
+    /// The routing table.
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+}
+
+fn plan(service: &Arc<config::Service>, last: Option<&Snapshot>, roots: &SystemRoots) -> Result<Arc<Plan>, Problems> {
+    let unchanged = last.and_then(|last| last.services.iter().find(|plan| plan.config == *service));
+    if let Some(plan) = unchanged {
+        return Ok(Arc::clone(plan));
+    }
+    let tls = if service.endpoints.iter().any(|endpoint| endpoint.tls) {
+        Some(client_tls::client_config(&service.tls, service.protocol, roots, &service.at.join("tls"))?)
+    } else {
+        None
+    };
+    let weights: Vec<u32> = service.endpoints.iter().map(|endpoint| endpoint.weight).collect();
+    Ok(Arc::new(Plan { config: Arc::clone(service), tls, balance: RoundRobin::new(&weights) }))
+}
+
+fn target(target: &config::Target, config: &Config) -> Target {
+    // The configuration was checked: every name is there.
+    let index = |name: &Arc<str>| config.services.keys().position(|known| known == name).unwrap_or_default();
+    match target {
+        config::Target::Service(name) => Target::Service(index(name)),
+        config::Target::Split(parts) => {
+            let mut below = 0;
+            let parts = parts
+                .iter()
+                .map(|part| {
+                    below += u64::from(part.weight);
+                    (below, index(&part.service))
+                })
+                .collect();
+            Target::Split(Split { parts })
+        }
+        config::Target::Redirect(_) | config::Target::Respond(_) => Target::Answer,
+    }
+}

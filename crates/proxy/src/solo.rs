@@ -1,0 +1,132 @@
+//! A gateway without listeners and threads: one worker on the calling thread, over memory and a clock of the caller's. Tests and
+//! dry runs use it; it is the same code that serves real traffic.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use tidegate_config::config::Config;
+use tidegate_config::problem::Problems;
+use tidegate_core::body::Body;
+use tidegate_core::client::Peer;
+use tidegate_core::clock::Clock;
+use tidegate_core::exchange::Reply;
+use tidegate_http1::RequestHead;
+use tokio::io::DuplexStream;
+
+use crate::alarm::Alarm;
+use crate::io::Io;
+use crate::limits::Connections;
+use crate::listener::{Session, accept};
+use crate::net::Net;
+use crate::serve::{self, Means};
+use crate::snapshot::Snapshot;
+use crate::tasks::{Task, spawn_local};
+use crate::telemetry::{LogSender, Metrics};
+use crate::worker::{Parts, Worker};
+
+/// One worker on the calling thread. It must be used inside a `LocalSet`.
+pub struct Solo {
+    worker: Rc<Worker>,
+    _tending: Task,
+}
+
+impl Solo {
+    /// Builds what `config` asks for; connections to endpoints go by `net`.
+    ///
+    /// # Errors
+    /// Everything that would keep the configuration from running.
+    pub fn new(
+        config: &Arc<Config>,
+        clock: Clock,
+        net: Net,
+        telemetry: (Arc<Metrics>, LogSender),
+    ) -> Result<Self, Problems> {
+        let (snapshot, _) = Snapshot::build(config, None)?;
+        let (metrics, log) = telemetry;
+        let parts = Parts {
+            number: 0,
+            count: 1,
+            clock,
+            metrics,
+            log,
+            connections: Arc::new(Connections::default()),
+            snapshot: Arc::new(snapshot),
+            seed: 1,
+        };
+        let worker = Worker::new(parts, net);
+        let tending = spawn_local(Rc::clone(&worker).tend());
+        Ok(Self { worker, _tending: tending })
+    }
+
+    /// The reply to one request, as a client at `peer` would get it, before it is written to any protocol.
+    pub async fn answer(&self, head: RequestHead, body: Body, peer: Peer) -> Reply {
+        let session = self.session(peer);
+        let alarm = Rc::new(Alarm::new(&self.worker.clock).into());
+        let opened = serve::open(&self.worker, &session, head, body, self.worker.clock.now());
+        let (mut live, answer) = serve::serve(opened, Means { alarm: &alarm, interim: &|_| {} }).await;
+        live.facts.status = answer.reply.head.status.as_u16();
+        answer.reply
+    }
+
+    /// The client's end of a new connection from `peer`, which is served until it ends.
+    pub fn connect(&self, peer: Peer) -> DuplexStream {
+        let (near, far) = tokio::io::duplex(256 * 1024);
+        let session = self.session(peer);
+        let worker = Rc::clone(&self.worker);
+        spawn_local(async move {
+            let _enlisted = worker.enlist_current().await;
+            accept::plain(&worker, Io::Memory(near), BytesMut::new(), session).await;
+        })
+        .detach();
+        far
+    }
+
+    /// Serves with `config` from now on.
+    ///
+    /// # Errors
+    /// Everything that would keep the configuration from running; then nothing changes.
+    pub fn reload(&self, config: &Arc<Config>) -> Result<(), Problems> {
+        let (snapshot, _) = Snapshot::build(config, Some(&self.worker.local().snapshot))?;
+        self.worker.adopt(Arc::new(snapshot));
+        Ok(())
+    }
+
+    /// Lets connections end as soon as they can.
+    pub fn drain(&self) {
+        self.worker.drain();
+    }
+
+    fn session(&self, peer: Peer) -> Rc<Session> {
+        let cells = self.worker.shard.listener(&peer.listener);
+        Rc::new(Session { peer: Rc::new(peer), redirects: false, name_bound: false, cells })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tidegate_core::client::TrustedProxies;
+
+    use super::*;
+    use crate::io::testing::block_on;
+    use crate::telemetry::LogWriter;
+
+    #[test]
+    fn a_connection_between_requests_is_small() {
+        block_on(async {
+            let loaded = tidegate_config::from_yaml("routes: [{ match: { path: / }, respond: { status: 200 } }]");
+            let config = Arc::new(loaded.map_err(|_| "a valid configuration").unwrap().config);
+            let metrics = Metrics::new();
+            let log = LogWriter::start(None, Arc::clone(metrics.log())).unwrap();
+            let solo = Solo::new(&config, Clock::System, Net::System, (metrics, log.sender())).unwrap();
+            let from: SocketAddr = "192.0.2.7:4711".parse().unwrap();
+            let session = solo.session(Peer::new(from, "default".into(), 80, &TrustedProxies::default()));
+            let (near, _far) = tokio::io::duplex(64);
+            let connection = accept::plain(&solo.worker, Io::Memory(near), BytesMut::new(), session);
+            // Five thousand of them wait in every gateway.
+            assert!(size_of_val(&connection) <= 1024, "{} bytes", size_of_val(&connection));
+        });
+    }
+}

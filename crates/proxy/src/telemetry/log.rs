@@ -1,0 +1,432 @@
+//! The access log of one worker: each finished request becomes one line of JSON, formatted straight into a buffer that is handed
+//! to the writer in batches. It never waits and knows no files.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use tidegate_config::config::AccessLog;
+use tidegate_core::client::TlsFacts;
+use tidegate_http1::{Known, Version, decimal};
+
+use super::completed::{Completed, End};
+use super::escape;
+use super::log_writer::{Batch, LogSender};
+use super::timestamp::Stamp;
+
+/// A batch is handed over at this size, or at the next `flush`.
+const BATCH: usize = 32 * 1024;
+
+/// Query parameters whose values are never logged, lower case.
+const CREDENTIALS: [&[u8]; 12] = [
+    b"token",
+    b"access_token",
+    b"refresh_token",
+    b"id_token",
+    b"api_key",
+    b"apikey",
+    b"key",
+    b"password",
+    b"secret",
+    b"client_secret",
+    b"signature",
+    b"code",
+];
+
+const HIDDEN: &[u8] = b"***";
+
+/// One worker's lines that are not handed over yet.
+#[derive(Debug)]
+pub struct LogBuffer {
+    sender: LogSender,
+    /// Written batches come back, because fresh memory costs more than the lines in it.
+    spare: Receiver<Vec<u8>>,
+    home: SyncSender<Vec<u8>>,
+    style: Option<Style>,
+    bytes: Vec<u8>,
+    lines: u64,
+    stamp: Stamp,
+    dice: fastrand::Rng,
+}
+
+impl LogBuffer {
+    /// A buffer that logs nothing until it is configured. `seed` decides which requests a sample takes.
+    pub fn new(sender: LogSender, seed: u64) -> Self {
+        let (home, spare) = sync_channel(2);
+        Self {
+            sender,
+            spare,
+            home,
+            style: None,
+            bytes: Vec::new(),
+            lines: 0,
+            stamp: Stamp::default(),
+            dice: fastrand::Rng::with_seed(seed),
+        }
+    }
+
+    /// Logs as `access` says from now on; `None` is off.
+    pub fn configure(&mut self, access: Option<&AccessLog>) {
+        self.style = access.map(Style::new);
+    }
+
+    /// Writes the line of one finished request.
+    pub fn write(&mut self, completed: &Completed<'_>) {
+        let Some(style) = &self.style else { return };
+        if style.sample < 1.0 && self.dice.f64() >= style.sample {
+            return;
+        }
+        self.bytes.extend_from_slice(b"{\"time\":\"");
+        self.bytes.extend_from_slice(self.stamp.text(completed.started));
+        let mut line = Line(&mut self.bytes);
+        line.request(completed);
+        line.reply(completed);
+        line.route(completed);
+        line.headers(style, completed);
+        line.raw(b"}\n");
+        self.lines += 1;
+        if self.bytes.len() >= BATCH {
+            self.flush();
+        }
+    }
+
+    /// Hands over what there is, if anything.
+    pub fn flush(&mut self) {
+        if self.lines == 0 {
+            return;
+        }
+        let next = self.spare.try_recv().unwrap_or_default();
+        let bytes = std::mem::replace(&mut self.bytes, next);
+        self.sender.send(Batch { bytes, lines: std::mem::take(&mut self.lines), home: Some(self.home.clone()) });
+    }
+}
+
+impl Drop for LogBuffer {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+#[derive(Debug)]
+struct Style {
+    sample: f64,
+    user_agent: bool,
+    headers: Vec<Header>,
+}
+
+#[derive(Debug)]
+struct Header {
+    name: Arc<str>,
+    hidden: bool,
+}
+
+impl Style {
+    fn new(access: &AccessLog) -> Self {
+        let hidden = |name: &str| access.redact.iter().any(|redacted| **redacted == *name);
+        let headers = access.headers.iter().map(|name| Header { name: Arc::clone(name), hidden: hidden(name) });
+        Self { sample: access.sample, user_agent: !hidden("user-agent"), headers: headers.collect() }
+    }
+}
+
+/// A line under way. Constants are given with all the punctuation around them, so that each costs one copy.
+struct Line<'a>(&'a mut Vec<u8>);
+
+impl Line<'_> {
+    /// Follows the time, whose string is still open.
+    fn request(&mut self, completed: &Completed<'_>) {
+        self.raw(b"\",\"request_id\":\"");
+        self.value(completed.request_id);
+        self.raw(b"\",\"client\":\"");
+        self.raw(Text::address(completed.client).bytes());
+        self.raw(b"\",\"peer\":\"");
+        self.raw(Text::socket(completed.peer).bytes());
+        self.raw(b"\",\"listener\":\"");
+        self.value(completed.listener);
+        self.raw(match completed.version {
+            Version::Http10 => b"\",\"protocol\":\"HTTP/1.0\",\"method\":\"",
+            Version::Http11 => b"\",\"protocol\":\"HTTP/1.1\",\"method\":\"",
+            Version::Http2 => b"\",\"protocol\":\"HTTP/2.0\",\"method\":\"",
+        });
+        // A method is a token (RFC 9110 section 9.1), and so needs no escaping.
+        self.raw(completed.method.as_str().as_bytes());
+        self.raw(b"\",\"scheme\":\"");
+        self.value(completed.scheme);
+        self.raw(b"\",\"host\":\"");
+        self.value(completed.host);
+        self.raw(b"\",\"path\":\"");
+        self.value(completed.path);
+        if !completed.query.is_empty() {
+            self.raw(b"\",\"query\":\"");
+            self.query(completed.query);
+        }
+        if let Some(tls) = completed.tls {
+            self.tls(tls);
+        }
+        self.raw(b"\"");
+    }
+
+    fn reply(&mut self, completed: &Completed<'_>) {
+        self.number(b",\"status\":", u64::from(completed.status));
+        self.number(b",\"received\":", completed.received);
+        self.number(b",\"sent\":", completed.sent);
+        self.milliseconds(b",\"duration_ms\":", completed.duration);
+        self.raw(b",\"end\":\"");
+        self.raw(completed.end.as_str().as_bytes());
+        self.raw(b"\"");
+        if let End::Timeout(which) = completed.end {
+            self.text(b",\"timeout\":\"", which);
+        }
+        if let Some(code) = completed.code {
+            self.text(b",\"code\":\"", code);
+        }
+        if let Some(cause) = completed.cause {
+            self.text(b",\"cause\":\"", cause);
+        }
+    }
+
+    fn route(&mut self, completed: &Completed<'_>) {
+        if !completed.route.is_empty() {
+            self.text(b",\"route\":\"", completed.route);
+        }
+        if completed.service.is_empty() {
+            return;
+        }
+        self.text(b",\"service\":\"", completed.service);
+        if let Some(endpoint) = completed.endpoint {
+            self.text(b",\"endpoint\":\"", endpoint);
+        }
+        self.number(b",\"attempts\":", u64::from(completed.attempts));
+        if let Some(upstream) = completed.upstream {
+            self.milliseconds(b",\"upstream_ms\":", upstream);
+        }
+    }
+
+    /// Leaves the last string open, as it found one.
+    fn tls(&mut self, tls: &TlsFacts) {
+        self.raw(b"\",\"tls\":\"");
+        self.value(tls.protocol);
+        if let Some(name) = &tls.server_name {
+            self.raw(b"\",\"server_name\":\"");
+            self.value(name);
+        }
+        if let Some(client) = &tls.client {
+            self.raw(b"\",\"client_subject\":\"");
+            self.value(&client.subject);
+        }
+    }
+
+    fn headers(&mut self, style: &Style, completed: &Completed<'_>) {
+        if style.user_agent
+            && let Some(agent) = completed.fields.value(Known::UserAgent)
+        {
+            self.raw(b",\"user_agent\":\"");
+            escape::bytes(self.0, agent);
+            self.raw(b"\"");
+        }
+        let mut before: &[u8] = b",\"headers\":{\"";
+        for header in &style.headers {
+            if self.header(before, header, completed) {
+                before = b",\"";
+            }
+        }
+        if before == b",\"" {
+            self.raw(b"}");
+        }
+    }
+
+    /// Several fields of one name become one list, as RFC 9110 section 5.3 combines them.
+    fn header(&mut self, before: &[u8], header: &Header, completed: &Completed<'_>) -> bool {
+        let mut values = completed.fields.values(&*header.name);
+        let Some(first) = values.next() else { return false };
+        self.raw(before);
+        self.value(&header.name);
+        self.raw(b"\":\"");
+        if header.hidden {
+            self.raw(HIDDEN);
+        } else if let Some(second) = values.next() {
+            let mut all = [first, second].join(b", ".as_slice());
+            // What comes after the limit is not logged anyway.
+            for value in values.take(escape::MAX_VALUE / 2) {
+                all.extend_from_slice(b", ");
+                all.extend_from_slice(value);
+            }
+            self.header_value(&all);
+        } else {
+            self.header_value(first);
+        }
+        self.raw(b"\"");
+        true
+    }
+
+    /// URLs in fields such as `Referer` carry credentials as well as the one that was asked for.
+    fn header_value(&mut self, value: &[u8]) {
+        match std::str::from_utf8(value).ok().and_then(|text| text.split_once('?')) {
+            Some((before, query)) => {
+                self.value(before);
+                self.raw(b"?");
+                self.query(query);
+            }
+            None => escape::bytes(self.0, value),
+        }
+    }
+
+    fn query(&mut self, query: &str) {
+        let (logged, cut) = query.split_at(query.floor_char_boundary(escape::MAX_VALUE));
+        let mut parameters = logged.split('&');
+        if let Some(first) = parameters.next() {
+            self.parameter(first);
+        }
+        for parameter in parameters {
+            self.raw(b"&");
+            self.parameter(parameter);
+        }
+        if !cut.is_empty() {
+            self.raw("…".as_bytes());
+        }
+    }
+
+    fn parameter(&mut self, parameter: &str) {
+        match parameter.split_once('=') {
+            Some((name, value)) if !value.is_empty() && is_credential(name.as_bytes()) => {
+                self.value(name);
+                self.raw(b"=");
+                self.raw(HIDDEN);
+            }
+            _ => self.value(parameter),
+        }
+    }
+
+    /// A whole string; `name` opens it.
+    fn text(&mut self, name: &[u8], value: &str) {
+        self.raw(name);
+        self.value(value);
+        self.raw(b"\"");
+    }
+
+    fn number(&mut self, name: &[u8], value: u64) {
+        self.raw(name);
+        match u16::try_from(value) {
+            Ok(small) => self.raw(Text::decimal(small).bytes()),
+            Err(_) => self.raw(&decimal(value)),
+        }
+    }
+
+    /// Three decimals: whole microseconds.
+    fn milliseconds(&mut self, name: &[u8], duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.number(name, micros / 1000);
+        let rest = u16::try_from(micros % 1000).unwrap_or_default();
+        self.raw(&[b'.', digit(rest / 100), digit(rest / 10 % 10), digit(rest % 10)]);
+    }
+
+    #[inline]
+    fn value(&mut self, text: &str) {
+        escape::text(self.0, text);
+    }
+
+    #[inline]
+    fn raw(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+}
+
+/// An address as text on the stack: the longest is `[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535`.
+struct Text {
+    bytes: [u8; 54],
+    length: usize,
+}
+
+impl Text {
+    fn decimal(number: u16) -> Self {
+        let mut text = Self { bytes: [0; 54], length: 0 };
+        text.push_decimal(number);
+        text
+    }
+
+    fn address(address: IpAddr) -> Self {
+        let mut text = Self { bytes: [0; 54], length: 0 };
+        text.push_address(address);
+        text
+    }
+
+    fn socket(socket: SocketAddr) -> Self {
+        let mut text = Self { bytes: [0; 54], length: 0 };
+        if socket.is_ipv6() {
+            text.push(b'[');
+        }
+        text.push_address(socket.ip());
+        if socket.is_ipv6() {
+            text.push(b']');
+        }
+        text.push(b':');
+        text.push_decimal(socket.port());
+        text
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+
+    fn push_address(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => {
+                let [first, rest @ ..] = address.octets();
+                self.push_decimal(first.into());
+                for octet in rest {
+                    self.push(b'.');
+                    self.push_decimal(octet.into());
+                }
+            }
+            IpAddr::V6(address) => address.to_string().bytes().for_each(|byte| self.push(byte)),
+        }
+    }
+
+    fn push_decimal(&mut self, number: u16) {
+        for place in [10_000, 1_000, 100, 10] {
+            if number >= place {
+                self.push(digit(number / place % 10));
+            }
+        }
+        self.push(digit(number % 10));
+    }
+
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.length) {
+            *place = byte;
+            self.length += 1;
+        }
+    }
+}
+
+/// `number` is below ten.
+fn digit(number: u16) -> u8 {
+    b'0' + u8::try_from(number).unwrap_or_default()
+}
+
+/// Compares as the service would read the name: percent-encoding undone, case ignored.
+fn is_credential(name: &[u8]) -> bool {
+    let hides = |name: &[u8]| CREDENTIALS.iter().any(|credential| credential.eq_ignore_ascii_case(name));
+    if name.contains(&b'%') { hides(&percent_decoded(name)) } else { hides(name) }
+}
+
+fn percent_decoded(text: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        let byte = match after {
+            [high, low, ..] if *first == b'%' => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        decoded.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    decoded
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests;

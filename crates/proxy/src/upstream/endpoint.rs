@@ -1,0 +1,261 @@
+//! One endpoint as one worker sees it: its address, its idle connections, and how many are open.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tidegate_config::config;
+use tidegate_core::clock::Clock;
+
+use super::http1::Connection;
+use super::http2::Session;
+use crate::telemetry::{Held, PoolCells};
+
+/// How long the answer of the system's resolver is used for further connections.
+const RESOLVED_FOR: Duration = Duration::from_secs(5);
+
+/// An endpoint of a service, on one worker.
+pub(crate) struct Endpoint {
+    pub(crate) config: config::Endpoint,
+    /// What connections it may have, this worker's share of the service's pool.
+    pub(crate) pool: config::Pool,
+    idle: RefCell<VecDeque<Idle>>,
+    sessions: RefCell<Vec<Rc<Session>>>,
+    open: Cell<usize>,
+    waiting: RefCell<Vec<Waker>>,
+    resolved: RefCell<Option<Resolved>>,
+    cells: Arc<PoolCells>,
+    /// A connection that will carry many requests is being opened: others wait for it.
+    opening_shared: Cell<bool>,
+    /// The service is gone from the configuration: nothing comes back to the pool.
+    closed: Cell<bool>,
+}
+
+struct Idle {
+    connection: Box<Connection>,
+    since: Instant,
+}
+
+struct Resolved {
+    addresses: Vec<SocketAddr>,
+    at: Instant,
+}
+
+impl Endpoint {
+    pub(crate) fn new(config: config::Endpoint, pool: config::Pool, cells: &Arc<PoolCells>) -> Rc<Self> {
+        Rc::new(Self {
+            config,
+            pool,
+            idle: RefCell::default(),
+            sessions: RefCell::default(),
+            open: Cell::new(0),
+            waiting: RefCell::default(),
+            resolved: RefCell::default(),
+            cells: Arc::clone(cells),
+            opening_shared: Cell::new(false),
+            closed: Cell::new(false),
+        })
+    }
+
+    /// The idle connection that was used last, if it is still good: the kernel is asked whether the peer closed it or sent
+    /// what nobody asked for.
+    pub(crate) fn take_idle(&self, clock: &Clock) -> Option<Box<Connection>> {
+        if self.idle.borrow().is_empty() {
+            return None;
+        }
+        let now = clock.now();
+        loop {
+            let Idle { mut connection, since } = self.idle.borrow_mut().pop_back()?;
+            if self.is_fresh(&connection, since, now) && connection.is_quiet() {
+                return Some(connection);
+            }
+        }
+    }
+
+    fn is_fresh(&self, connection: &Connection, since: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(since) < self.pool.idle_timeout && self.may_be_reused(connection, now)
+    }
+
+    fn may_be_reused(&self, connection: &Connection, now: Instant) -> bool {
+        let young = self.pool.max_age.is_zero() || now.saturating_duration_since(connection.born) < self.pool.max_age;
+        young && (self.pool.max_requests == 0 || connection.requests < self.pool.max_requests)
+    }
+
+    /// Takes a connection back after an exchange that left it clean.
+    pub(crate) fn give_back(&self, connection: Box<Connection>, now: Instant) {
+        if self.closed.get() || !self.may_be_reused(&connection, now) {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() >= self.pool.max_idle {
+            idle.pop_front();
+        }
+        if self.pool.max_idle > 0 {
+            idle.push_back(Idle { connection, since: now });
+        }
+        drop(idle);
+        self.wake_waiting();
+    }
+
+    /// Closes idle connections that have waited too long or that the peer has closed.
+    pub(crate) fn prune(&self, now: Instant) {
+        let all = std::mem::take(&mut *self.idle.borrow_mut());
+        let kept: VecDeque<_> = all
+            .into_iter()
+            .filter_map(|mut idle| {
+                let keep = self.is_fresh(&idle.connection, idle.since, now) && idle.connection.is_quiet();
+                keep.then_some(idle)
+            })
+            .collect();
+        *self.idle.borrow_mut() = kept;
+        self.sessions.borrow_mut().retain(|session| session.is_open());
+    }
+
+    /// Lets all idle connections go and takes none back: an endpoint that no service has any more.
+    pub(crate) fn close(&self) {
+        self.closed.set(true);
+        drop(self.idle.take());
+        drop(self.sessions.take());
+    }
+
+    /// A connection that takes one more request, or the right to open one; waits while neither is to be had. With `fresh`,
+    /// idle connections make room instead of being used. With `shared`, the connection will carry many requests at once, so
+    /// only one is opened at a time.
+    pub(crate) async fn checkout(self: &Rc<Self>, clock: &Clock, fresh: bool, shared: bool) -> Checkout {
+        std::future::poll_fn(|cx| {
+            if fresh && self.is_full() {
+                self.idle.borrow_mut().pop_front();
+            }
+            if !fresh && let Some(connection) = self.take_idle(clock) {
+                return Poll::Ready(Checkout::Reused(connection));
+            }
+            if let Some(session) = self.session() {
+                return Poll::Ready(Checkout::Shared(session));
+            }
+            if !(shared && self.opening_shared.get())
+                && let Some(permit) = self.permit(shared)
+            {
+                return Poll::Ready(Checkout::Open(permit));
+            }
+            let mut waiting = self.waiting.borrow_mut();
+            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                waiting.push(cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The right to open one more connection, if there may be one more.
+    fn permit(self: &Rc<Self>, shared: bool) -> Option<Permit> {
+        if self.is_full() {
+            return None;
+        }
+        self.open.set(self.open.get() + 1);
+        self.opening_shared.set(shared);
+        Some(Permit { endpoint: Rc::clone(self), opens_shared: shared, counted: None })
+    }
+
+    /// True if opening a connection would have to wait for another to end.
+    pub(crate) fn is_full(&self) -> bool {
+        self.pool.max_connections != 0 && self.open.get() >= self.pool.max_connections
+    }
+
+    /// An HTTP/2 connection that takes one more stream.
+    pub(crate) fn session(&self) -> Option<Rc<Session>> {
+        let sessions = self.sessions.borrow();
+        if sessions.is_empty() {
+            return None;
+        }
+        sessions.iter().find(|session| session.has_room()).cloned()
+    }
+
+    /// Keeps an HTTP/2 connection for further requests.
+    pub(crate) fn keep_session(&self, session: &Rc<Session>) {
+        self.sessions.borrow_mut().push(Rc::clone(session));
+        self.opening_shared.set(false);
+        self.wake_waiting();
+    }
+
+    /// All are woken: who finds nothing waits again, and nobody's turn is lost when a waiting call was cancelled.
+    pub(crate) fn wake_waiting(&self) {
+        for waker in self.waiting.take() {
+            waker.wake();
+        }
+    }
+
+    /// The addresses of the endpoint. The last good answer is kept when the resolver fails.
+    pub(crate) async fn addresses(&self, now: Instant) -> io::Result<Vec<SocketAddr>> {
+        let (host, port) = (&*self.config.host, self.config.port);
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(address, port)]);
+        }
+        if let Some(resolved) = &*self.resolved.borrow()
+            && now.saturating_duration_since(resolved.at) < RESOLVED_FOR
+        {
+            return Ok(resolved.addresses.clone());
+        }
+        let answer = tokio::net::lookup_host((host, port)).await.map(Iterator::collect::<Vec<_>>);
+        let mut resolved = self.resolved.borrow_mut();
+        match (answer, &mut *resolved) {
+            (Ok(addresses), _) if !addresses.is_empty() => {
+                *resolved = Some(Resolved { addresses: addresses.clone(), at: now });
+                Ok(addresses)
+            }
+            (_, Some(last)) => {
+                last.at = now;
+                Ok(last.addresses.clone())
+            }
+            (Ok(_), None) => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    /// For logs and metrics: `host:port`.
+    pub(crate) fn authority(&self) -> &Arc<str> {
+        &self.config.authority
+    }
+}
+
+/// What [`Endpoint::checkout`] found.
+pub(crate) enum Checkout {
+    Reused(Box<Connection>),
+    Shared(Rc<Session>),
+    Open(Permit),
+}
+
+/// The right to one open connection; counted until it is dropped.
+pub(crate) struct Permit {
+    endpoint: Rc<Endpoint>,
+    opens_shared: bool,
+    counted: Option<Held<PoolCells>>,
+}
+
+impl Permit {
+    /// The connection carries a request, or may do so at any time.
+    pub(crate) fn work(&mut self) {
+        self.counted = None;
+        self.counted = Some(self.endpoint.cells.hold_active());
+    }
+
+    /// The connection is idle.
+    pub(crate) fn rest(&mut self) {
+        self.counted = None;
+        self.counted = Some(self.endpoint.cells.hold_idle());
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.endpoint.open.set(self.endpoint.open.get() - 1);
+        if self.opens_shared {
+            self.endpoint.opening_shared.set(false);
+        }
+        self.endpoint.wake_waiting();
+    }
+}

@@ -1,0 +1,427 @@
+//! An HTTP/1 connection to an endpoint: one exchange at a time, strict about what comes back, and reused only if nothing
+//! surprising happened on it.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, StatusCode};
+use tidegate_core::body::{Body, BodyError, Frame, Stream};
+use tidegate_core::clock::Clock;
+use tidegate_core::forward;
+use tidegate_http1::{
+    BodyEvent, BodyReader, Framing, HeadReader, Known, Limits, RequestHead, ResponseHead, decimal, encode,
+    response_framing, response_keep_alive,
+};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::attempt::{Attempt, Failure, Reply, SharedAlarm, Tunnel};
+use super::endpoint::{Endpoint, Permit};
+use super::sender::{SendError, Sender, Sending};
+use crate::buffers::Buffers;
+use crate::io::Io;
+use crate::read::read_some;
+
+/// What a reply's head may be at most; a service is trusted more than a client, but not without bound.
+const REPLY_LIMITS: Limits = Limits { head_bytes: 256 * 1024, fields: 1000, target_bytes: 0 };
+
+/// Interim replies (1xx) accepted before the final one.
+const INTERIM_AT_MOST: u32 = 16;
+
+/// An open connection.
+pub(crate) struct Connection {
+    io: Io,
+    inbox: BytesMut,
+    /// When it was opened.
+    pub(crate) born: Instant,
+    /// Exchanges it has carried.
+    pub(crate) requests: u64,
+    endpoint: Rc<Endpoint>,
+    permit: Permit,
+}
+
+impl Connection {
+    pub(crate) fn new(io: Io, endpoint: Rc<Endpoint>, permit: Permit, born: Instant) -> Box<Self> {
+        Box::new(Self { io, inbox: BytesMut::new(), born, requests: 0, endpoint, permit })
+    }
+
+    /// True if the peer neither closed the connection nor sent anything while it was idle: whatever it sent was not asked
+    /// for, and would be taken for the reply to the next request (response queue poisoning).
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut byte = [0; 1];
+        let mut buffer = ReadBuf::new(&mut byte);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        // Outside the runtime's cooperative budget, which would answer "not yet" for a task that has used it up.
+        let read = std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_read(cx, &mut buffer));
+        std::pin::pin!(tokio::task::unconstrained(read)).poll(&mut cx).is_pending()
+    }
+
+    /// Sends the request and returns the reply as soon as its head is there.
+    pub(crate) async fn exchange(mut self: Box<Self>, attempt: &mut Attempt<'_>) -> Result<Reply, Failure> {
+        self.requests += 1;
+        self.permit.work();
+        let body = std::mem::take(&mut attempt.body);
+        let framing = request_framing(attempt.head, &body);
+        let mut head = attempt.buffers.take_out();
+        encode_head(&mut head, attempt, framing, self.endpoint.authority());
+        let mut awaiting = Awaiting {
+            sender: Sender::new(head, body, framing),
+            send_error: None,
+            reader: HeadReader::default(),
+            head: attempt.buffers.take_reply(),
+            interim: 0,
+            silent_since: None,
+            write_stalled_since: None,
+        };
+        let received = std::future::poll_fn(|cx| awaiting.poll(&mut self, attempt, cx)).await;
+        match received {
+            Ok(()) => self.reply(attempt, awaiting),
+            Err(failure) => {
+                // A body of which nothing was taken goes back, for another try.
+                attempt.body = awaiting.sender.into_untouched_body().unwrap_or_default();
+                Err(failure)
+            }
+        }
+    }
+
+    fn reply(mut self: Box<Self>, attempt: &Attempt<'_>, awaiting: Awaiting) -> Result<Reply, Failure> {
+        let Awaiting { sender, head, .. } = awaiting;
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(tunnel(*self, head));
+        }
+        let method = &attempt.head.method;
+        let framing = response_framing(method, &head).map_err(|error| Failure::Malformed(error.to_string().into()))?;
+        let reusable = response_keep_alive(&head, framing);
+        let mut reader = BodyReader::new(framing);
+        let streaming = forward::is_stream(&head.fields);
+        if sender.is_done()
+            && let Some(body) = self.whole_body(&mut reader, framing)
+        {
+            attempt.buffers.put_out(sender.into_buffer());
+            if reusable {
+                self.retire(attempt.clock.now(), attempt.buffers);
+            }
+            return Ok(Reply { head, body, tunnel: None });
+        }
+        let body = Body::stream(ReplyBody {
+            connection: Some(self),
+            sender: (!sender.is_done()).then_some(sender),
+            request_failed: None,
+            length: match framing {
+                Framing::Length(length) => Some(length),
+                Framing::None => Some(0),
+                Framing::Chunked | Framing::Close => None,
+            },
+            reader,
+            reusable,
+            idle: if streaming { attempt.stream_idle } else { attempt.read },
+            silent_since: None,
+            clock: attempt.clock.clone(),
+            alarm: Rc::clone(attempt.alarm),
+            buffers: Rc::clone(attempt.buffers),
+        });
+        Ok(Reply { head, body, tunnel: None })
+    }
+
+    /// The body, if all of it is here already: the common case of a small reply, which then needs no stream.
+    fn whole_body(&mut self, reader: &mut BodyReader, framing: Framing) -> Option<Body> {
+        match framing {
+            Framing::None | Framing::Length(0) => Some(Body::empty()),
+            Framing::Length(length) if length <= self.inbox.len() as u64 => match reader.read(&mut self.inbox) {
+                Ok(BodyEvent::Data(data)) => Some(Body::full(data)),
+                Ok(BodyEvent::Trailers(_) | BodyEvent::End | BodyEvent::NeedMore) | Err(_) => None,
+            },
+            Framing::Length(_) | Framing::Chunked | Framing::Close => None,
+        }
+    }
+
+    /// Back to the pool, unless the peer sent more than it should have: then the connection ends here (RFC 9112, 6.3).
+    fn retire(mut self: Box<Self>, now: Instant, buffers: &Buffers) {
+        if self.inbox.is_empty() {
+            self.permit.rest();
+            buffers.put(std::mem::take(&mut self.inbox));
+            let endpoint = Rc::clone(&self.endpoint);
+            endpoint.give_back(self, now);
+        }
+    }
+}
+
+fn tunnel(connection: Connection, head: ResponseHead) -> Reply {
+    let Connection { io, inbox, permit, .. } = connection;
+    Reply { head, body: Body::empty(), tunnel: Some(Tunnel { io, early: inbox, hold: Box::new(permit) }) }
+}
+
+fn request_framing(head: &RequestHead, body: &Body) -> Framing {
+    match body.length() {
+        // A body-less request says so only where a body is expected (RFC 9110, 8.6).
+        Some(0) if !matches!(head.method, Method::POST | Method::PUT | Method::PATCH) => Framing::None,
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked,
+    }
+}
+
+fn encode_head(out: &mut Vec<u8>, attempt: &Attempt<'_>, framing: Framing, authority: &str) {
+    let head = attempt.head;
+    encode::request_line(out, &head.method, &head.target);
+    if !head.fields.contains(Known::Host) {
+        // An HTTP/1.0 client need not name one; HTTP/1.1 must (RFC 9112, 3.2).
+        encode::field(out, "host", authority.as_bytes());
+    }
+    encode::fields(out, &head.fields);
+    match framing {
+        Framing::Length(length) => encode::field(out, "content-length", decimal(length).as_str().as_bytes()),
+        Framing::Chunked => encode::field(out, "transfer-encoding", b"chunked"),
+        Framing::None | Framing::Close => {}
+    }
+    encode::end(out);
+}
+
+/// A request that is being sent and whose reply's head is awaited.
+struct Awaiting {
+    sender: Sender,
+    send_error: Option<io::Error>,
+    reader: HeadReader,
+    head: ResponseHead,
+    interim: u32,
+    silent_since: Option<Instant>,
+    write_stalled_since: Option<Instant>,
+}
+
+impl Awaiting {
+    fn poll(
+        &mut self,
+        connection: &mut Connection,
+        attempt: &Attempt<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Failure>> {
+        let sending = match self.poll_send(connection, cx) {
+            Ok(sending) => sending,
+            Err(failure) => return Poll::Ready(Err(failure)),
+        };
+        loop {
+            match self.parse(connection, attempt) {
+                Ok(true) => return Poll::Ready(Ok(())),
+                Ok(false) => {}
+                Err(failure) => return Poll::Ready(Err(failure)),
+            }
+            if connection.inbox.capacity() == 0 {
+                connection.inbox = attempt.buffers.take();
+            }
+            match read_some(&mut connection.io, &mut connection.inbox, attempt.buffers.head(), cx) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.broken(io::ErrorKind::UnexpectedEof.into()))),
+                Poll::Ready(Ok(_)) => self.silent_since = None,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.broken(error))),
+                Poll::Pending => return self.poll_deadlines(sending, attempt, cx).map(Err),
+            }
+        }
+    }
+
+    /// A failure to send is not the end: the service may have replied before it closed (413 while the upload ran).
+    fn poll_send(&mut self, connection: &mut Connection, cx: &mut Context<'_>) -> Result<Sending, Failure> {
+        if self.send_error.is_some() {
+            return Ok(Sending::Done);
+        }
+        let before = self.sender.sent;
+        let sending = match self.sender.poll(&mut connection.io, cx) {
+            Ok(sending) => sending,
+            Err(SendError::Body(error)) => return Err(Failure::Request(error)),
+            Err(SendError::Io(error)) => {
+                self.send_error = Some(error);
+                Sending::Done
+            }
+        };
+        if self.sender.sent != before {
+            self.silent_since = None;
+            self.write_stalled_since = None;
+        }
+        Ok(sending)
+    }
+
+    /// True once the final head is there.
+    fn parse(&mut self, connection: &mut Connection, attempt: &Attempt<'_>) -> Result<bool, Failure> {
+        loop {
+            let read = self
+                .reader
+                .response(&connection.inbox, &REPLY_LIMITS, &mut self.head)
+                .map_err(|error| Failure::Malformed(error.to_string().into()))?;
+            let Some(length) = read else { return Ok(false) };
+            bytes::Buf::advance(&mut connection.inbox, length);
+            self.reader = HeadReader::default();
+            match self.head.status {
+                StatusCode::SWITCHING_PROTOCOLS if self.was_asked_for(attempt) => return Ok(true),
+                StatusCode::SWITCHING_PROTOCOLS => {
+                    return Err(Failure::Malformed("it switched to a protocol that nobody asked for".into()));
+                }
+                StatusCode::CONTINUE => {}
+                status if status.is_informational() => self.relay(attempt),
+                _ => return Ok(true),
+            }
+            self.interim += 1;
+            if self.interim > INTERIM_AT_MOST {
+                return Err(Failure::Malformed("it sent too many interim replies".into()));
+            }
+        }
+    }
+
+    fn relay(&mut self, attempt: &Attempt<'_>) {
+        let head = std::mem::take(&mut self.head);
+        if let Some(interim) = attempt.interim {
+            interim(head);
+        }
+    }
+
+    fn was_asked_for(&self, attempt: &Attempt<'_>) -> bool {
+        let mut named = self.head.fields.tokens(Known::Upgrade);
+        let (first, more) = (named.next(), named.next());
+        let asked = attempt.upgrade.zip(first).is_some_and(|(wish, name)| name.eq_ignore_ascii_case(wish.as_bytes()));
+        asked && more.is_none() && self.sender.is_done()
+    }
+
+    fn broken(&mut self, error: io::Error) -> Failure {
+        Failure::Broken { error: self.send_error.take().unwrap_or(error), sent: self.sender.sent > 0 }
+    }
+
+    fn poll_deadlines(&mut self, sending: Sending, attempt: &Attempt<'_>, cx: &mut Context<'_>) -> Poll<Failure> {
+        let mut alarm = attempt.alarm.borrow_mut();
+        if let Some(deadline) = attempt.deadline
+            && alarm.poll(cx, deadline).is_ready()
+        {
+            return Poll::Ready(Failure::DeadlinePassed);
+        }
+        match sending {
+            Sending::AwaitsBody => Poll::Pending,
+            Sending::AwaitsUpstream => {
+                let since = *self.write_stalled_since.get_or_insert_with(|| attempt.clock.now());
+                alarm.poll(cx, since + attempt.write).map(|()| Failure::WriteTimeout)
+            }
+            Sending::Done => {
+                let since = *self.silent_since.get_or_insert_with(|| attempt.clock.now());
+                alarm.poll(cx, since + attempt.read).map(|()| Failure::ReadTimeout)
+            }
+        }
+    }
+}
+
+/// The body of a reply: it owns the connection that it comes from and the rest of the request that goes there.
+struct ReplyBody {
+    connection: Option<Box<Connection>>,
+    /// What is not sent yet.
+    sender: Option<Sender>,
+    /// The request's body failed while the reply was already under way.
+    request_failed: Option<BodyError>,
+    reader: BodyReader,
+    length: Option<u64>,
+    reusable: bool,
+    idle: std::time::Duration,
+    silent_since: Option<Instant>,
+    clock: Clock,
+    alarm: SharedAlarm,
+    buffers: Rc<Buffers>,
+}
+
+impl Stream for ReplyBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        self.poll_progress(cx);
+        if let Some(error) = self.request_failed {
+            return self.fail(error);
+        }
+        loop {
+            let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
+            match self.reader.read(&mut connection.inbox) {
+                Ok(BodyEvent::Data(data)) => return Poll::Ready(Some(Ok(self.took(data)))),
+                Ok(BodyEvent::Trailers(trailers)) => {
+                    self.finish_after_trailers();
+                    return Poll::Ready(Some(Ok(Frame::Trailers(trailers))));
+                }
+                Ok(BodyEvent::End) => {
+                    self.finish();
+                    return Poll::Ready(None);
+                }
+                Ok(BodyEvent::NeedMore) => {}
+                Err(_) => return self.fail(BodyError::UpstreamAborted),
+            }
+            match read_some(&mut connection.io, &mut connection.inbox, self.buffers.body(self.length), cx) {
+                Poll::Ready(Ok(0)) if self.reader.finish().is_ok() => {
+                    self.connection = None;
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Ok(0) | Err(_)) => return self.fail(BodyError::UpstreamAborted),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => return self.poll_silence(cx),
+            }
+        }
+    }
+
+    fn poll_progress(&mut self, cx: &mut Context<'_>) {
+        let (Some(sender), Some(connection)) = (&mut self.sender, &mut self.connection) else { return };
+        let before = sender.sent;
+        let polled = sender.poll(&mut connection.io, cx);
+        if sender.sent != before || matches!(polled, Ok(Sending::AwaitsBody)) {
+            // Who still takes the request, or waits for it, need not reply yet.
+            self.silent_since = None;
+        }
+        match polled {
+            Ok(Sending::Done) => self.sender = None,
+            Ok(Sending::AwaitsBody | Sending::AwaitsUpstream) => {}
+            // The reply may still be whole, but the connection has seen its last exchange.
+            Err(SendError::Io(_)) => {
+                self.sender = None;
+                self.reusable = false;
+            }
+            Err(SendError::Body(error)) => {
+                self.sender = None;
+                self.request_failed = Some(error);
+                self.connection = None;
+                cx.waker().wake_by_ref();
+            }
+        }
+    }
+
+    fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    fn is_end(&self) -> bool {
+        self.connection.is_none() && self.request_failed.is_none()
+    }
+}
+
+impl ReplyBody {
+    fn took(&mut self, data: Bytes) -> Frame {
+        self.length = self.length.map(|length| length.saturating_sub(data.len() as u64));
+        self.silent_since = None;
+        if self.reader.is_end() {
+            self.finish();
+        }
+        Frame::Data(data)
+    }
+
+    fn finish_after_trailers(&mut self) {
+        let Some(connection) = &mut self.connection else { return };
+        if matches!(self.reader.read(&mut connection.inbox), Ok(BodyEvent::End)) {
+            self.finish();
+        }
+    }
+
+    fn finish(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        if self.reusable && self.sender.is_none() {
+            connection.retire(self.clock.now(), &self.buffers);
+        }
+    }
+
+    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame, BodyError>>> {
+        self.connection = None;
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        let since = *self.silent_since.get_or_insert_with(|| self.clock.now());
+        let silent = self.alarm.borrow_mut().poll(cx, since + self.idle).is_ready();
+        if silent { self.fail(BodyError::UpstreamTooSlow) } else { Poll::Pending }
+    }
+}

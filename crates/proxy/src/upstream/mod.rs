@@ -1,0 +1,10 @@
+//! The service side: connections to endpoints, their pools, and the call that every request upstream goes through.
+
+pub(crate) mod attempt;
+mod connect;
+pub(crate) mod endpoint;
+mod http1;
+mod http2;
+mod sender;
+pub(crate) mod service;
+pub mod tls;

@@ -1,0 +1,11 @@
+//! Conversations with one worker over memory, under a clock that the tests move: what a connection does in every state, and
+//! what ends it. Nothing here sleeps.
+
+#![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
+mod deadlines;
+mod exchanges;
+mod http2;
+mod http2_parties;
+mod upstream;
+mod world;

@@ -1,0 +1,127 @@
+//! `tidegate explain`: what the gateway would do with a request, by the very code that does it, without sending anything.
+
+mod json;
+mod request;
+mod text;
+
+use std::io;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tidegate_config::config::Route;
+use tidegate_config::{Disk, Document, Failure, Inputs, Loaded};
+use tidegate_core::route::Router;
+
+use super::check::Format;
+use super::input::{self, Kept};
+use super::{Console, Outcome};
+use request::Explained;
+
+/// Say which route a request takes, and why no other
+///
+/// Shows every route with its rank, or the one condition that the request does not meet; the route that is taken; what is done on
+/// the way; and the request as the service gets it. Nothing is sent. The code is the one that serves requests.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "Examples:
+  tidegate explain gateway.yaml GET https://api.example.com/users/7
+  tidegate explain gateway.yaml GET /users/7 -H 'Host: api.example.com' -H 'x-beta: v2'
+  tidegate explain gateway.yaml GET /admin --client-ip 10.1.2.3
+  tidegate explain gateway.yaml --all               # the routes that no request can reach
+
+Exit codes:
+  0  explained, whatever the answer is
+  1  the configuration has problems
+  2  the command line is wrong, or the file cannot be read")]
+pub(super) struct Args {
+    /// The configuration file, YAML or JSON
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    /// The request's method
+    #[arg(required_unless_present = "all", requires = "url")]
+    method: Option<String>,
+
+    /// The request's URL; a path alone goes to the first listener, with `Host: localhost` unless a header says otherwise
+    #[arg(required_unless_present = "all")]
+    url: Option<String>,
+
+    /// A header of the request; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+
+    /// The address that the connection comes from
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    client_ip: IpAddr,
+
+    /// The listener that the connection comes to; without it, the first that speaks the URL's scheme
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+
+    /// List the routes that no request can reach: dead ones, and those behind one of higher priority
+    #[arg(long)]
+    all: bool,
+
+    /// How to print
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    format: Format,
+}
+
+pub(super) fn explain(args: &Args, environment: &[(String, String)], console: &mut Console<'_>) -> io::Result<Outcome> {
+    let source = Kept::new(&args.file, Disk);
+    if let Some(outcome) = input::unreadable(&args.file, &source, console)? {
+        return Ok(outcome);
+    }
+    let loaded = tidegate_config::load(&Inputs { file: &args.file, source: &source, env: environment });
+    let Loaded { config, document, .. } = match loaded {
+        Ok(loaded) => loaded,
+        Err(failure) => return refuse(args, &failure, console),
+    };
+    // Routes that can never match are problems to `check`; here they are part of what is to be explained.
+    let (router, _) = Router::build(&config.routes);
+    let request = match request::explain(args, &config, &router) {
+        Ok(request) => request,
+        Err(why) => {
+            writeln!(console.err, "error: {why}")?;
+            return Ok(Outcome::Usage);
+        }
+    };
+    let unreachable = args.all.then(|| unreachable(&router));
+    let explanation = Explanation { document: &document, request, unreachable };
+    match args.format {
+        Format::Text => console.out.write_all(text::of(&explanation).as_bytes())?,
+        Format::Json => writeln!(console.out, "{:#}", json::of(&explanation))?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn refuse(args: &Args, failure: &Failure, console: &mut Console<'_>) -> io::Result<Outcome> {
+    writeln!(console.err, "{}", failure.document.render(&failure.problems, console.color).trim_end())?;
+    writeln!(console.err, "\n{}", input::summary(&args.file, &failure.problems))?;
+    Ok(Outcome::Problems)
+}
+
+/// All that is to be said.
+struct Explanation<'a> {
+    document: &'a Document,
+    request: Option<Explained>,
+    unreachable: Option<Vec<Unreachable>>,
+}
+
+/// A route that no request reaches.
+struct Unreachable {
+    route: Arc<Route>,
+    by: Arc<Route>,
+}
+
+impl Explanation<'_> {
+    /// `gateway.yaml:12`
+    fn place(&self, route: &Route) -> String {
+        self.document.locate(&route.at).map_or_else(|| "environment".to_owned(), |location| location.to_string())
+    }
+}
+
+fn unreachable(router: &Router) -> Vec<Unreachable> {
+    let all = router.shadowed().into_iter();
+    all.map(|one| Unreachable { route: Arc::clone(one.route), by: Arc::clone(one.by) }).collect()
+}

@@ -1,0 +1,15 @@
+//! The program: command line, reload, signals and the admin listener around the gateway. It holds no logic of the data plane, and
+//! nothing that happens here is on a request's path.
+
+pub mod cli;
+
+mod admin;
+mod demo;
+mod operations;
+mod oplog;
+mod process;
+mod reload;
+mod signals;
+mod status;
+mod wait;
+mod watch;

@@ -1,0 +1,302 @@
+//! The commands as a user meets them: arguments in, two streams and an exit code out. No process is started and no socket opened.
+
+#![expect(clippy::expect_used, reason = "a test may stop where it fails")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use serde_json::Value;
+use tidegate::cli::{Cli, Console, Outcome, execute};
+
+/// A folder that goes away with the test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tidegate-cli-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("a folder");
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, text).expect("written");
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}
+
+/// What a command wrote and how it ended.
+struct Ran {
+    out: String,
+    err: String,
+    outcome: Outcome,
+}
+
+fn tidegate(args: &[&str], environment: &[(&str, &str)]) -> Ran {
+    let cli = Cli::try_parse_from(["tidegate"].iter().chain(args)).expect("a valid command line");
+    let environment: Vec<_> =
+        environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut console = Console { out: Box::new(&mut out), err: Box::new(&mut err), color: false };
+    let outcome = execute(cli, &environment, &mut console).expect("written to memory");
+    drop(console);
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    Ran { out: text(out), err: text(err), outcome }
+}
+
+fn shown(path: &Path) -> &str {
+    path.to_str().expect("a plain path")
+}
+
+const GATEWAY: &str = "\
+server: { listeners: [{ name: plain, host: 127.0.0.1, port: 8080 }, { name: public, host: 127.0.0.1, port: 8081, http_to_https: true }], trusted_proxies: [10.0.0.0/8] }
+admin: { host: 127.0.0.1, port: 9900, token: s3cret }
+services:
+  users: { url: \"http://127.0.0.1:9001\" }
+  orders: { endpoints: [\"http://127.0.0.1:9002\", \"https://orders.internal\"] }
+routes:
+  - { name: user, match: { host: api.example.com, path: \"/users/{id:[0-9]+}\", methods: [GET] }, service: users }
+  - { name: orders, match: { path_prefix: /orders }, service: orders, timeout: 10s, rewrite: { strip_prefix: /orders, host: orders.internal } }
+  - { name: beta, match: { path_prefix: /orders, headers: { x-beta: present } }, split: [{ service: users, weight: 1 }, { service: orders, weight: 3 }] }
+  - { name: old, match: { path_prefix: /old }, redirect: { to: \"/orders/{path.rest}\" } }
+  - { name: ping, match: { path: /ping, client_ip: 10.0.0.0/8 }, respond: { status: 200, body: pong } }
+";
+
+#[test]
+fn check_says_what_a_valid_file_holds() {
+    let folder = Folder::new("valid");
+    let file = folder.write("gateway.yaml", GATEWAY);
+    let ran = tidegate(&["check", shown(&file)], &[]);
+    assert_eq!(ran.outcome, Outcome::Done, "{}", ran.err);
+    assert_eq!(ran.out, format!("{} is valid: 2 listeners, 2 services, 5 routes\n", file.display()));
+}
+
+#[test]
+fn check_shows_every_problem_at_once_with_its_line() {
+    let folder = Folder::new("problems");
+    let text = "server: { prot: 8080 }\nservices: { a: { url: http://127.0.0.1:1 } }\nroutes:\n  - { match: { path: /a }, service: b }\n  - { match: { path: a }, service: a }\n";
+    let file = folder.write("gateway.yaml", text);
+    let ran = tidegate(&["check", shown(&file)], &[]);
+    assert_eq!(ran.outcome, Outcome::Problems);
+    assert_eq!(ran.out, "");
+    for line in [1, 4, 5] {
+        assert!(ran.err.contains(&format!("gateway.yaml:{line}:")), "line {line}: {}", ran.err);
+    }
+    assert!(ran.err.ends_with(&format!("\n{} has 3 problems\n", file.display())), "{}", ran.err);
+}
+
+#[test]
+fn check_builds_what_run_would_build() {
+    let folder = Folder::new("dead");
+    let routes = "[{ name: a, match: { path: /a }, service: a }, { name: b, match: { path: /a }, service: a }]";
+    let file = folder.write("g.yaml", &format!("services: {{ a: {{ url: http://127.0.0.1:1 }} }}\nroutes: {routes}\n"));
+    let ran = tidegate(&["check", shown(&file)], &[]);
+    assert_eq!(ran.outcome, Outcome::Problems);
+    assert!(ran.err.contains("can never match"), "{}", ran.err);
+}
+
+#[test]
+fn check_speaks_json_to_programs() {
+    let folder = Folder::new("json");
+    let good = folder.write("good.yaml", GATEWAY);
+    let ran = tidegate(&["check", shown(&good), "--format", "json"], &[]);
+    let answer: Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!((ran.outcome, &answer["valid"]), (Outcome::Done, &true.into()));
+    let bad = folder.write("bad.yaml", "server: { prot: 8080 }\n");
+    let ran = tidegate(&["check", shown(&bad), "--format", "json"], &[]);
+    let answer: Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!((ran.outcome, &answer["valid"]), (Outcome::Problems, &false.into()));
+    assert_eq!(answer["problems"][0]["line"], 1);
+    assert_eq!(ran.err, "");
+}
+
+#[test]
+fn check_shows_values_and_origins_but_no_secret() {
+    let folder = Folder::new("show");
+    let file = folder.write("gateway.yaml", GATEWAY);
+    let ran = tidegate(&["check", shown(&file), "--show"], &[("TIDEGATE_LOG_LEVEL", "debug")]);
+    assert_eq!(ran.outcome, Outcome::Done, "{}", ran.err);
+    assert!(ran.out.contains("debug") && ran.out.contains("TIDEGATE_LOG_LEVEL"), "{}", ran.out);
+    assert!(!ran.out.contains("s3cret"), "{}", ran.out);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_mistake_of_the_command_line() {
+    let folder = Folder::new("unreadable");
+    for (path, why) in [(folder.0.join("absent.yaml"), "no such file"), (folder.0.clone(), "folder")] {
+        for command in ["check", "run"] {
+            let ran = tidegate(&[command, shown(&path)], &[]);
+            assert_eq!(ran.outcome, Outcome::Usage);
+            assert!(ran.err.contains(why), "{}", ran.err);
+        }
+    }
+}
+
+#[test]
+fn run_refuses_a_file_with_problems_before_it_opens_anything() {
+    let folder = Folder::new("run");
+    let file = folder.write("gateway.yaml", "server: { prot: 8080 }\n");
+    let ran = tidegate(&["run", shown(&file)], &[]);
+    assert_eq!(ran.outcome, Outcome::Problems);
+    assert!(ran.err.contains("gateway.yaml:1:"), "{}", ran.err);
+}
+
+/// What `explain` says, without the folder's name.
+fn explained(name: &str, args: &[&str]) -> String {
+    let folder = Folder::new(name);
+    let file = folder.write("gateway.yaml", GATEWAY);
+    let args: Vec<_> = ["explain", shown(&file)].iter().chain(args).copied().collect();
+    let ran = tidegate(&args, &[]);
+    assert_eq!(ran.outcome, Outcome::Done, "{}", ran.err);
+    ran.out.replace(&format!("{}/", folder.0.display()), "")
+}
+
+fn golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/explain").join(name);
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, text).expect("written");
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(text, expected, "{name}: run with UPDATE=1 to accept");
+}
+
+#[test]
+fn explain_shows_routes_phases_and_the_request_that_the_service_gets() {
+    let args = [
+        "GET",
+        "http://api.example.com//orders/./7?x=1",
+        "-H",
+        "X-Forwarded-For: 6.6.6.6",
+        "-H",
+        "Connection: x-a",
+        "-H",
+        "x-a: 1",
+    ];
+    golden("forwarded.txt", &explained("forwarded", &args));
+}
+
+#[test]
+fn explain_names_the_one_condition_that_failed() {
+    let text = explained("mismatch", &["POST", "http://api.example.com/users/7"]);
+    golden("method.txt", &text);
+    assert!(text.contains("405 method_not_allowed") && text.contains("GET"), "{text}");
+    golden("no-route.txt", &explained("no-route", &["GET", "/ping", "--client-ip", "192.0.2.1"]));
+}
+
+#[test]
+fn explain_follows_splits_redirects_and_fixed_answers() {
+    golden("split.txt", &explained("split", &["GET", "/orders", "-H", "x-beta: 1"]));
+    golden("redirect.txt", &explained("redirect", &["GET", "/old/a/b?x=1"]));
+    golden("respond.txt", &explained("respond", &["GET", "/ping", "--client-ip", "10.1.2.3"]));
+    golden("https.txt", &explained("https", &["GET", "/ping?x=1", "--listener", "public"]));
+}
+
+#[test]
+fn explain_says_why_a_request_never_reaches_a_route() {
+    let text = explained("refused", &["GET", "/a%2fb"]);
+    golden("refused.txt", &text);
+    assert!(text.contains("Answer: 400"), "{text}");
+}
+
+#[test]
+fn explain_speaks_json_to_programs() {
+    let text = explained("explain-json", &["GET", "http://api.example.com/users/7", "--format", "json"]);
+    let answer: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(answer["answer"]["route"], "user");
+    assert_eq!(answer["routes"][0]["taken"], true);
+    assert_eq!(answer["answer"]["sent"]["target"], "/users/7");
+}
+
+#[test]
+fn explain_lists_the_routes_that_no_request_reaches() {
+    let folder = Folder::new("unreachable");
+    let routes = "
+  - { name: a, match: { path: /a }, service: a }
+  - { name: twin, match: { path: /a }, service: a }
+  - { name: closed, priority: 10, match: { path_prefix: /b }, respond: { status: 503, body: closed } }
+  - { name: b, match: { path: /b/c }, service: a }
+";
+    let file = folder.write("g.yaml", &format!("services: {{ a: {{ url: http://127.0.0.1:1 }} }}\nroutes:{routes}"));
+    let ran = tidegate(&["explain", shown(&file), "--all"], &[]);
+    assert_eq!(ran.outcome, Outcome::Done, "{}", ran.err);
+    assert!(ran.out.contains("twin (") && ran.out.contains("b (") && !ran.out.contains("closed ("), "{}", ran.out);
+}
+
+#[test]
+fn arguments_that_make_no_request_are_a_mistake_of_the_command_line() {
+    let folder = Folder::new("arguments");
+    let file = folder.write("gateway.yaml", GATEWAY);
+    for args in [
+        vec!["GET", "/a", "-H", "no colon"],
+        vec!["GET", "/a", "-H", "bad name: x"],
+        vec!["G T", "/a"],
+        vec!["GET", "https://api.example.com/"],
+        vec!["GET", "/a", "--listener", "absent"],
+    ] {
+        let all: Vec<_> = ["explain", shown(&file)].iter().chain(&args).copied().collect();
+        let ran = tidegate(&all, &[]);
+        assert_eq!(ran.outcome, Outcome::Usage, "{args:?}");
+        assert!(ran.err.starts_with("error: "), "{}", ran.err);
+    }
+}
+
+#[test]
+fn the_schema_is_json() {
+    let ran = tidegate(&["schema"], &[]);
+    let schema: Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!(ran.outcome, Outcome::Done);
+    assert!(schema["properties"]["routes"].is_object());
+}
+
+#[test]
+fn there_are_completions_for_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let ran = tidegate(&["completions", shell], &[]);
+        assert!(ran.out.contains("explain"), "{shell}");
+    }
+}
+
+#[test]
+fn the_version_tells_how_the_program_was_built() {
+    let error = Cli::try_parse_from(["tidegate", "--version"]).expect_err("not a command");
+    let text = error.to_string();
+    for fact in [env!("CARGO_PKG_VERSION"), "target:", "rustc", "rustls"] {
+        assert!(text.contains(fact), "{text}");
+    }
+}
+
+/// The page is the help texts themselves.
+#[test]
+fn the_documented_command_line_is_the_one_that_exists() {
+    use clap::CommandFactory;
+
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/command-line.md");
+    let page = fs::read_to_string(&path).expect("docs/command-line.md");
+    let (intro, _) = page.split_once("<!-- help -->").expect("the mark before the help texts");
+    let mut command = Cli::command().term_width(100);
+    command.build();
+    let mut expected = format!(
+        "{intro}<!-- help -->\n\n## tidegate\n\n```text\n{}```\n",
+        trimmed(&command.render_long_help().to_string())
+    );
+    for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
+        let help = trimmed(&sub.render_long_help().to_string());
+        expected.extend(["\n## tidegate ", sub.get_name(), "\n\n```text\n", &*help, "```\n"]);
+    }
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &expected).expect("written");
+    } else {
+        assert_eq!(page, expected, "run with UPDATE=1 to write the page anew");
+    }
+}
+
+fn trimmed(help: &str) -> String {
+    help.lines().flat_map(|line| [line.trim_end(), "\n"]).collect()
+}

@@ -1,0 +1,179 @@
+//! Starts the load generators and reads what they print.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::Stdio,
+};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use super::{
+    machine,
+    process::{self, Background},
+    subject::{self, Subject},
+    work::{Load, Measure, Work},
+};
+use crate::cargo::printed;
+
+/// A browser sends more fields than wrk; these three make the head an ordinary one.
+const FIELDS: [&str; 6] =
+    ["-H", "User-Agent: wrk/4", "-H", "Accept: */*", "-H", "Authorization: Bearer 0123456789abcdef0123456789abcdef"];
+
+pub(super) struct Tools {
+    /// The folder of our own backend and load generator.
+    pub(super) programs: PathBuf,
+    pub(super) post: PathBuf,
+    /// How long each measurement lasts.
+    pub(super) seconds: u32,
+}
+
+/// What a load generator saw.
+pub(super) struct Loaded {
+    pub(super) requests: f64,
+    /// Only of the open loop, in microseconds.
+    pub(super) p99: Option<f64>,
+    pub(super) failure: Option<String>,
+}
+
+impl Tools {
+    pub(super) fn start_backend(&self) -> Result<Background> {
+        let mut command = process::pinned(process::LOAD, self.programs.join("backend"));
+        let mut backend = Background::start_as_is(command.arg(subject::BACKEND))?;
+        machine::pause(100);
+        backend.expect_alive()?;
+        Ok(backend)
+    }
+
+    /// `None` if the work is none for a load generator.
+    pub(super) fn load(&self, work: &Work, subject: &Subject) -> Result<Option<Loaded>> {
+        let plain = format!("http://{}/", subject::HTTP1);
+        let loaded = match work.measure {
+            Measure::Cpu(Load::Get) => wrk(&plain, self.seconds, &[]),
+            Measure::Cpu(Load::Large) => wrk(&format!("{plain}100k"), self.seconds, &[]),
+            Measure::Cpu(Load::Tls) => wrk(&format!("https://{}/", subject::TLS), self.seconds, &[]),
+            Measure::Cpu(Load::Post) => {
+                let script = self.post.to_str().context("paths are UTF-8")?;
+                wrk(&plain, self.seconds, &["-s", script])
+            }
+            Measure::Cpu(Load::Http2) => self.h2load(subject.http2()),
+            Measure::Latency => self.rate(),
+            Measure::Resident | Measure::Start => return Ok(None),
+        };
+        loaded.map(Some)
+    }
+
+    fn h2load(&self, address: &str) -> Result<Loaded> {
+        let requests = (self.seconds * 20_000).to_string();
+        let mut command = process::pinned(process::LOAD, "h2load");
+        command.args(["-t1", "-c16", "-m8", "-n", &requests]).args(FIELDS).arg(format!("http://{address}/"));
+        let text = printed(&mut command)?;
+        read_h2load(&text).with_context(|| format!("h2load printed: {text}"))
+    }
+
+    fn rate(&self) -> Result<Loaded> {
+        let seconds = self.seconds.to_string();
+        let mut command = process::pinned(process::LOAD, self.programs.join("load"));
+        let text = printed(command.args(["rate", subject::HTTP1, "64", "5000", &seconds]))?;
+        let open: OpenLoop = serde_json::from_str(&text).with_context(|| format!("load printed: {text}"))?;
+        let failure = (open.failed > 0.0).then(|| format!("{} requests failed", open.failed));
+        Ok(Loaded { requests: open.requests, p99: Some(open.p99), failure })
+    }
+
+    pub(super) fn hold_idle_connections(&self, count: usize) -> Result<Idle> {
+        let mut command = process::pinned(process::LOAD, self.programs.join("load"));
+        command.args(["idle", subject::HTTP1, &count.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut background = Background::start_as_is(&mut command)?;
+        let mut output = BufReader::new(background.child().stdout.take().context("its output is a pipe")?);
+        let mut line = String::new();
+        output.read_line(&mut line)?;
+        if line.trim() != format!("holding {count}") {
+            bail!("the idle connections could not be made: {line}");
+        }
+        machine::pause(1000);
+        Ok(Idle { background, output })
+    }
+}
+
+/// Requests per second straight to the backend: how fast the machine is now.
+pub(super) fn calibrate() -> Result<f64> {
+    wrk(&format!("http://{}/", subject::BACKEND), 1, &[]).map(|loaded| loaded.requests)
+}
+
+pub(super) fn warm_up() -> Result<()> {
+    wrk(&format!("http://{}/", subject::HTTP1), 1, &[]).map(drop)
+}
+
+/// Connections that are held open.
+pub(super) struct Idle {
+    background: Background,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+impl Idle {
+    /// How many the other side had closed meanwhile.
+    pub(super) fn release(mut self) -> Result<usize> {
+        drop(self.background.child().stdin.take());
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        let closed = line.trim().strip_prefix("closed ").context("it says how many were closed")?;
+        Ok(closed.parse()?)
+    }
+}
+
+fn wrk(url: &str, seconds: u32, more: &[&str]) -> Result<Loaded> {
+    let duration = format!("-d{seconds}s");
+    let mut command = process::pinned(process::LOAD, "wrk");
+    let text = printed(command.args(["-t1", "-c64", &duration]).args(FIELDS).args(more).arg(url))?;
+    read_wrk(&text).with_context(|| format!("wrk printed: {text}"))
+}
+
+#[derive(Deserialize)]
+struct OpenLoop {
+    requests: f64,
+    failed: f64,
+    p99: f64,
+}
+
+fn read_wrk(text: &str) -> Option<Loaded> {
+    let summary = text.lines().find(|line| line.contains(" requests in "))?;
+    let requests: f64 = summary.split_whitespace().next()?.parse().ok()?;
+    let complaint = |line: &&str| line.contains("Socket errors") || line.contains("Non-2xx");
+    let failure = text.lines().find(complaint).map(|line| line.trim().to_owned());
+    Some(Loaded { requests, p99: None, failure: failure.or_else(|| (requests == 0.0).then(|| "no answer".to_owned())) })
+}
+
+/// `requests: 100 total, 100 started, 100 done, 100 succeeded, 0 failed, 0 errored, 0 timeout`
+fn read_h2load(text: &str) -> Option<Loaded> {
+    let line = text.lines().find_map(|line| line.strip_prefix("requests: "))?;
+    let count = |what: &str| -> Option<f64> {
+        let entry = line.split(", ").find_map(|entry| entry.strip_suffix(what))?;
+        entry.trim().parse().ok()
+    };
+    let (total, succeeded) = (count("total")?, count("succeeded")?);
+    let statuses = text.lines().find_map(|line| line.strip_prefix("status codes: "))?;
+    let good = statuses.split(" 2xx").next()?.parse::<f64>().ok()?;
+    let failure = (good < total).then(|| format!("{} of {total} answered with 2xx", good.min(succeeded)));
+    Some(Loaded { requests: succeeded, p99: None, failure })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{read_h2load, read_wrk};
+
+    #[test]
+    fn errors_that_wrk_reports_spoil_the_measurement() {
+        let clean = "  122301 requests in 2.00s, 137.16MB read\nRequests/sec:  61002.17\n";
+        assert!(read_wrk(clean).is_some_and(|loaded| loaded.requests > 122_300.0 && loaded.failure.is_none()));
+        let refused = format!("{clean}  Non-2xx or 3xx responses: 12\n");
+        assert!(read_wrk(&refused).is_some_and(|loaded| loaded.failure.is_some()));
+    }
+
+    #[test]
+    fn requests_that_h2load_lost_spoil_the_measurement() {
+        let text = "requests: 100 total, 100 started, 100 done, 98 succeeded, 2 failed, 2 errored, 0 timeout\n\
+            status codes: 98 2xx, 0 3xx, 0 4xx, 2 5xx\n";
+        assert!(read_h2load(text).is_some_and(|loaded| loaded.requests < 99.0 && loaded.failure.is_some()));
+    }
+}

@@ -1,0 +1,99 @@
+//! What the kernel says about the machine and its processes.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+
+/// Ticks in a second in `/proc`: fixed for programs, whatever the kernel uses inside.
+const TICKS: f64 = 100.0;
+
+pub(super) fn cpus() -> Result<usize> {
+    Ok(thread::available_parallelism()?.get())
+}
+
+/// One line about where and when the numbers were taken.
+pub(super) fn facts() -> Result<String> {
+    let cpu = fs::read_to_string("/proc/cpuinfo")?;
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
+    let model = model.trim_start_matches(['\t', ' ', ':']);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let date = Command::new("date").args(["-u", "+%Y-%m-%d %H:%M UTC"]).output()?;
+    let date = String::from_utf8(date.stdout)?;
+    Ok(format!("{}; {} CPUs, {model}; Linux {}; loopback", date.trim(), cpus()?, kernel.trim()))
+}
+
+/// How much the first CPU has worked since a moment.
+pub(super) struct Cores {
+    busy: f64,
+    taken: Instant,
+}
+
+impl Cores {
+    pub(super) fn now() -> Result<Self> {
+        Ok(Self { busy: busy_seconds_of_first()?, taken: Instant::now() })
+    }
+
+    pub(super) fn busy_seconds_of_first(&self) -> Result<f64> {
+        Ok(busy_seconds_of_first()? - self.busy)
+    }
+
+    pub(super) fn elapsed(&self) -> f64 {
+        self.taken.elapsed().as_secs_f64()
+    }
+}
+
+/// All but idle and waiting for disks; stolen time counts, since others took it.
+fn busy_seconds_of_first() -> Result<f64> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("cpu0 ")).context("/proc/stat knows a first CPU")?;
+    let ticks: Vec<f64> = line.split_whitespace().take(8).filter_map(|word| word.parse().ok()).collect();
+    let idle: f64 = ticks.iter().skip(3).take(2).sum();
+    Ok((ticks.iter().sum::<f64>() - idle) / TICKS)
+}
+
+/// CPU time of a process and all below it, in seconds.
+pub(super) fn cpu_seconds(process: u32) -> f64 {
+    family(process).iter().filter_map(|id| cpu_ticks(*id)).sum::<f64>() / TICKS
+}
+
+fn cpu_ticks(process: u32) -> Option<f64> {
+    let stat = fs::read_to_string(proc(process, "stat")).ok()?;
+    // The name comes second and may hold anything; user and system time are the 12th and 13th word behind it.
+    let (_, words) = stat.rsplit_once(')')?;
+    Some(words.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<f64>().ok()).sum())
+}
+
+/// Resident memory of a process and all below it, in MiB.
+pub(super) fn resident_mib(process: u32) -> f64 {
+    family(process).iter().filter_map(|id| resident_kib(*id)).sum::<f64>() / 1024.0
+}
+
+fn resident_kib(process: u32) -> Option<f64> {
+    let status = fs::read_to_string(proc(process, "status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// A process and everything that it has started.
+pub(super) fn family(process: u32) -> Vec<u32> {
+    let mut found = vec![process];
+    let children = fs::read_to_string(proc(process, &format!("task/{process}/children"))).unwrap_or_default();
+    for child in children.split_whitespace().filter_map(|word| word.parse().ok()) {
+        found.extend(family(child));
+    }
+    found
+}
+
+fn proc(process: u32, file: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{process}/{file}"))
+}
+
+pub(super) fn pause(milliseconds: u64) {
+    thread::sleep(Duration::from_millis(milliseconds));
+}

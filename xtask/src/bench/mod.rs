@@ -1,0 +1,157 @@
+//! `cargo xtask bench`: the gateway against nginx, HAProxy and Envoy at the same work, on the same machine, in the same
+//! minutes. The proxy alone has CPU 0; load and backend share CPU 1. What is compared is CPU time per request, which says
+//! more than requests per second when both cores are busy; each round measures everyone, so that ratios are taken between
+//! neighbours in time.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use self::{
+    load::Tools,
+    machine::Cores,
+    report::Report,
+    samples::Sample,
+    subject::{Mode, Running, Subject},
+    work::{Measure, Work},
+};
+
+mod install;
+mod load;
+mod machine;
+mod process;
+mod report;
+mod samples;
+mod subject;
+mod work;
+
+/// What to measure, and how long.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// How often everything is measured; medians and spreads are taken over the rounds
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of load for each measurement
+    #[arg(long, default_value_t = 3)]
+    seconds: u32,
+    /// Only these works
+    #[arg(long, value_delimiter = ',', value_parser = work::keys())]
+    only: Vec<String>,
+    /// Only these subjects
+    #[arg(long, value_delimiter = ',', default_value = "tidegate,nginx,haproxy,envoy", value_parser = subject::names())]
+    subjects: Vec<String>,
+    /// Put the result into docs/performance.md and README.md
+    #[arg(long)]
+    write: bool,
+    /// Measure this gateway instead of building one
+    #[arg(long, value_name = "PROGRAM")]
+    gateway: Option<std::path::PathBuf>,
+}
+
+pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    ensure!(machine::cpus()? >= 2, "a bench needs two CPUs: one for the proxy, one for load and backend");
+    let bench = Bench::prepare(root, options)?;
+    let mut report = Report::new(machine::facts()?, bench.subjects.iter().map(Subject::description).collect());
+    for round in 0..options.rounds {
+        bench.round(round, &mut report)?;
+    }
+    let text = report.render();
+    println!("\n{text}");
+    let failures = report.failures();
+    ensure!(failures.is_empty(), "requests failed, so the numbers do not count:\n{}", failures.join("\n"));
+    if options.write {
+        report::write_into(&root.join("docs/performance.md"), &text)?;
+        report::write_into(&root.join("README.md"), &report.summary())?;
+    }
+    Ok(())
+}
+
+struct Bench {
+    subjects: Vec<Subject>,
+    works: Vec<&'static Work>,
+    tools: Tools,
+}
+
+impl Bench {
+    fn prepare(root: &Path, options: &Options) -> Result<Self> {
+        let folder = root.join("target/bench");
+        fs::create_dir_all(&folder).context("making the folder of the run")?;
+        let found = install::prepare(root, &folder, &options.subjects, options.gateway.as_deref())?;
+        let tools = Tools { programs: found.own, post: root.join("bench/post.lua"), seconds: options.seconds };
+        let works =
+            work::ALL.iter().filter(|work| options.only.is_empty() || options.only.iter().any(|key| key == work.key));
+        Ok(Self { subjects: found.subjects, works: works.collect(), tools })
+    }
+
+    /// Everyone once, beginning with another subject each time.
+    fn round(&self, round: usize, report: &mut Report) -> Result<()> {
+        let count = self.subjects.len();
+        for subject in self.subjects.iter().cycle().skip(round % count).take(count) {
+            self.slot(subject, Mode::Plain, round, report)?;
+            self.slot(subject, Mode::Log, round, report)?;
+            for work in self.works.iter().filter(|work| !work.measure.shares_a_process()) {
+                self.alone(subject, work, round, report)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Several works on one process, after a calibration that shows how fast the machine is just now.
+    fn slot(&self, subject: &Subject, mode: Mode, round: usize, report: &mut Report) -> Result<()> {
+        let fits = |work: &&&Work| work.mode == mode && work.measure.shares_a_process();
+        let works: Vec<&Work> = self.works.iter().filter(fits).copied().collect();
+        if works.is_empty() {
+            return Ok(());
+        }
+        let backend = self.tools.start_backend()?;
+        let calibration = Some(load::calibrate()?);
+        let proxy = subject.start(mode)?;
+        load::warm_up()?;
+        for work in works {
+            let cores = Cores::now()?;
+            let cpu = proxy.cpu_seconds();
+            let Some(loaded) = self.tools.load(work, subject)? else { continue };
+            let used = proxy.cpu_seconds() - cpu;
+            let foreign = (cores.busy_seconds_of_first()? - used).max(0.0) / cores.elapsed();
+            let value = match work.measure {
+                Measure::Latency => loaded.p99.context("the open loop reports a p99")?,
+                Measure::Cpu(_) | Measure::Resident | Measure::Start => used * 1e6 / loaded.requests,
+            };
+            let failure = loaded.failure;
+            report.add(Sample { value, calibration, foreign, failure, ..Sample::of(work, subject, round) });
+        }
+        proxy.stop()?;
+        backend.stop()
+    }
+
+    /// A work that needs a fresh process.
+    fn alone(&self, subject: &Subject, work: &Work, round: usize, report: &mut Report) -> Result<()> {
+        let backend = self.tools.start_backend()?;
+        let mut sample = Sample::of(work, subject, round);
+        let proxy = match work.measure {
+            Measure::Start => {
+                let (proxy, waited) = subject.start_and_time()?;
+                sample.value = waited.as_secs_f64() * 1e3;
+                proxy
+            }
+            Measure::Resident | Measure::Cpu(_) | Measure::Latency => {
+                let proxy = subject.start(Mode::Plain)?;
+                let (resident, failure) = self.resident_with_idle_connections(&proxy)?;
+                sample.value = resident;
+                sample.failure = failure;
+                proxy
+            }
+        };
+        report.add(sample);
+        proxy.stop()?;
+        backend.stop()
+    }
+
+    fn resident_with_idle_connections(&self, proxy: &Running) -> Result<(f64, Option<String>)> {
+        let idle = self.tools.hold_idle_connections(5_000)?;
+        let resident = proxy.resident_mib();
+        let closed = idle.release()?;
+        Ok((resident, (closed > 0).then(|| format!("{closed} idle connections were closed"))))
+    }
+}

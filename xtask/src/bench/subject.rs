@@ -1,0 +1,213 @@
+//! The programs that are compared, how each is started and where it listens.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::{
+    machine,
+    process::{self, Background},
+};
+
+pub(super) const BACKEND: &str = "127.0.0.1:19000";
+pub(super) const HTTP1: &str = "127.0.0.1:18000";
+pub(super) const TLS: &str = "127.0.0.1:18443";
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Plain,
+    /// With the access log.
+    Log,
+}
+
+pub(super) fn names() -> Vec<&'static str> {
+    KINDS.iter().map(|kind| kind.name).collect()
+}
+
+/// What is known beforehand about a subject.
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    /// In the repository; a template, see [`render`].
+    config: &'static str,
+    /// Where it speaks HTTP/2 without TLS.
+    http2: &'static str,
+    /// `CONFIG` and `DIR` stand for the rendered file and the folder of the run.
+    arguments: &'static [&'static str],
+    version: &'static str,
+}
+
+const KINDS: &[Kind] = &[
+    Kind {
+        name: "tidegate",
+        config: "bench/tidegate.yaml",
+        http2: HTTP1,
+        arguments: &["run", "CONFIG"],
+        version: "--version",
+    },
+    Kind {
+        name: "nginx",
+        config: "bench/peers/nginx.conf",
+        http2: "127.0.0.1:18001",
+        arguments: &["-p", "DIR", "-c", "CONFIG"],
+        version: "-v",
+    },
+    Kind {
+        name: "haproxy",
+        config: "bench/peers/haproxy.cfg",
+        http2: "127.0.0.1:18001",
+        arguments: &["-db", "-f", "CONFIG"],
+        version: "-v",
+    },
+    Kind {
+        name: "envoy",
+        config: "bench/peers/envoy.yaml",
+        http2: HTTP1,
+        arguments: &["-c", "CONFIG", "--concurrency", "1", "--log-level", "off", "--disable-hot-restart"],
+        version: "--version",
+    },
+];
+
+/// A subject that is there to be started.
+pub(super) struct Subject {
+    kind: &'static Kind,
+    program: PathBuf,
+    root: PathBuf,
+    folder: PathBuf,
+}
+
+impl Subject {
+    pub(super) fn new(name: &str, program: PathBuf, root: &Path, folder: &Path) -> Result<Self> {
+        let kind = KINDS.iter().find(|kind| kind.name == name).with_context(|| format!("{name} is no subject"))?;
+        Ok(Self { kind, program, root: root.to_path_buf(), folder: folder.to_path_buf() })
+    }
+
+    pub(super) fn name(&self) -> &'static str {
+        self.kind.name
+    }
+
+    pub(super) fn http2(&self) -> &'static str {
+        self.kind.http2
+    }
+
+    /// Its name and the version that it names itself.
+    pub(super) fn description(&self) -> String {
+        let output = Command::new(&self.program).arg(self.kind.version).output();
+        let printed = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
+        let printed = String::from_utf8_lossy(&printed);
+        let words = printed.split(|character: char| character.is_whitespace() || character == '/');
+        let mut words = words.map(|word| word.trim_start_matches('v'));
+        let version = words.find(|word| word.starts_with(|first: char| first.is_ascii_digit()) && word.contains('.'));
+        let version = version.map(|version| version.split('-').next().unwrap_or(version));
+        format!("{} {}", self.name(), version.unwrap_or("of unknown version"))
+    }
+
+    /// Returns when it answers.
+    pub(super) fn start(&self, mode: Mode) -> Result<Running> {
+        let (running, _) = self.start_in(mode)?;
+        machine::pause(300);
+        Ok(running)
+    }
+
+    /// Also tells how long it took from exec to the first answer.
+    pub(super) fn start_and_time(&self) -> Result<(Running, Duration)> {
+        self.start_in(Mode::Plain)
+    }
+
+    fn start_in(&self, mode: Mode) -> Result<(Running, Duration)> {
+        if answers() {
+            bail!("somebody else listens on {HTTP1}");
+        }
+        let mut command = process::pinned(process::PROXY, &self.program);
+        command.args(self.arguments(mode)?).current_dir(&self.folder);
+        let began = Instant::now();
+        let output = self.folder.join(format!("{}.out", self.name()));
+        let mut background = Background::start(&mut command, &output)?;
+        while !answers() {
+            background.expect_alive().with_context(|| printed(&output))?;
+            if began.elapsed() > Duration::from_secs(15) {
+                bail!("{} does not answer; it printed: {}", self.name(), printed(&output));
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        Ok((Running(background), began.elapsed()))
+    }
+
+    fn arguments(&self, mode: Mode) -> Result<Vec<String>> {
+        let file = self.folder.join(Path::new(self.kind.config).file_name().context("a configuration is a file")?);
+        let template = fs::read_to_string(self.root.join(self.kind.config))?;
+        let folder = self.folder.to_string_lossy();
+        fs::write(&file, render(&template, mode, &folder))?;
+        let arguments = self.kind.arguments.iter().map(|argument| match *argument {
+            "CONFIG" => file.to_string_lossy().into_owned(),
+            "DIR" => folder.clone().into_owned(),
+            argument => argument.to_owned(),
+        });
+        Ok(arguments.collect())
+    }
+}
+
+/// A subject at work.
+pub(super) struct Running(Background);
+
+impl Running {
+    pub(super) fn cpu_seconds(&self) -> f64 {
+        machine::cpu_seconds(self.0.id())
+    }
+
+    pub(super) fn resident_mib(&self) -> f64 {
+        machine::resident_mib(self.0.id())
+    }
+
+    /// Returns when its port is free again.
+    pub(super) fn stop(self) -> Result<()> {
+        self.0.stop()?;
+        for _ in 0..100 {
+            if TcpStream::connect(HTTP1).is_err() {
+                return Ok(());
+            }
+            machine::pause(20);
+        }
+        bail!("{HTTP1} is still in use after the process has ended")
+    }
+}
+
+/// Uncomments the lines that belong to `mode`, and fills in the folder.
+fn render(template: &str, mode: Mode, folder: &str) -> String {
+    let mark = match mode {
+        Mode::Plain => "#plain ",
+        Mode::Log => "#log ",
+    };
+    template.replace(mark, "").replace("@DIR@", folder)
+}
+
+/// Whether a request that goes through to the backend is answered.
+fn answers() -> bool {
+    let request = b"GET / HTTP/1.1\r\nHost: start\r\nConnection: close\r\n\r\n";
+    let Ok(mut socket) = TcpStream::connect(HTTP1) else { return false };
+    let mut reply = Vec::new();
+    let asked = socket.set_read_timeout(Some(Duration::from_secs(2))).and_then(|()| socket.write_all(request));
+    asked.and_then(|()| socket.read_to_end(&mut reply)).is_ok() && reply.starts_with(b"HTTP/1.1 200")
+}
+
+fn printed(output: &Path) -> String {
+    fs::read_to_string(output).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Mode, render};
+
+    #[test]
+    fn a_template_keeps_the_lines_of_its_mode() {
+        let template = "a @DIR@\n  #log b\n  #plain c\n";
+        assert_eq!(render(template, Mode::Plain, "/x"), "a /x\n  #log b\n  c\n");
+        assert_eq!(render(template, Mode::Log, "/x"), "a /x\n  b\n  #plain c\n");
+    }
+}

@@ -1,0 +1,188 @@
+//! `cargo xtask instructions`: how many instructions the parts that every request passes through take, counted under
+//! callgrind. Unlike times, counts are the same on a busy machine, so a budget can fail a build.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+
+use crate::cargo;
+
+/// Where the budgets are, below the workspace.
+const BUDGETS: &str = "bench/instructions.toml";
+/// What a count may exceed its budget by.
+const SLACK: f64 = 0.03;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Take what is counted now as the new budgets
+    #[arg(long)]
+    update: bool,
+}
+
+/// A program that does the same thing as often as its last argument says.
+struct Program {
+    name: &'static str,
+    package: &'static str,
+    example: &'static str,
+    arguments: &'static [&'static str],
+    turns: usize,
+}
+
+const PROGRAMS: &[Program] = &[
+    Program { name: "codec", package: "bench", example: "codec", arguments: &[], turns: 5_000 },
+    Program { name: "routing_10", package: "bench", example: "routing", arguments: &["10"], turns: 20_000 },
+    Program { name: "routing_10000", package: "bench", example: "routing", arguments: &["10000"], turns: 20_000 },
+    Program {
+        name: "whole_request",
+        package: "tidegate-proxy",
+        example: "whole_request",
+        arguments: &[],
+        turns: 2_000,
+    },
+];
+
+/// One program may take at most so many times what another one takes.
+const RATIOS: &[(&str, &str, f64)] = &[("routing_10000", "routing_10", 2.0)];
+
+pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
+    let programs = build(root)?;
+    let mut counts = BTreeMap::new();
+    for program in PROGRAMS {
+        let count = program.count(&programs)?;
+        println!("{:14} {count:8} instructions a turn", program.name);
+        counts.insert(program.name.to_owned(), count);
+    }
+    let path = root.join(BUDGETS);
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    if options.update {
+        fs::write(&path, with_budgets(&text, &counts))?;
+        return Ok(());
+    }
+    let mut complaints = over_budget(&budgets(&text)?, &counts);
+    complaints.extend(out_of_proportion(&counts));
+    ensure!(complaints.is_empty(), "{}", complaints.join("\n"));
+    Ok(())
+}
+
+/// With the profile whose programs are nearly as quick as the released one, and built in half the time.
+fn build(root: &Path) -> Result<PathBuf> {
+    let what: Vec<&str> =
+        PROGRAMS.iter().flat_map(|program| ["--package", program.package, "--example", program.example]).collect();
+    Ok(cargo::build(root, "quick", &what)?.join("examples"))
+}
+
+impl Program {
+    /// Instructions for one turn. What start and end cost falls out, because it is the same for any number of turns.
+    fn count(&self, programs: &Path) -> Result<u64> {
+        let once = self.total(programs, self.turns)?;
+        let twice = self.total(programs, self.turns * 2)?;
+        Ok(twice.saturating_sub(once) / self.turns as u64)
+    }
+
+    fn total(&self, programs: &Path, turns: usize) -> Result<u64> {
+        let mut command = Command::new("valgrind");
+        command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(programs.join(self.example));
+        let output = command.args(self.arguments).arg(turns.to_string()).output().context("running valgrind")?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{}: {text}", self.name);
+        collected(&text).with_context(|| format!("valgrind printed: {text}"))
+    }
+}
+
+/// Valgrind ends with `==1234== Collected : 567890`.
+fn collected(text: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.contains("Collected :"))?;
+    line.split_whitespace().next_back()?.parse().ok()
+}
+
+/// Reads the lines `name = 1234`; others are headings and comments.
+fn budgets(text: &str) -> Result<BTreeMap<String, u64>> {
+    let mut budgets = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with(['#', '['])) {
+        if let Some((name, number)) = line.split_once(" = ") {
+            let number = number.replace('_', "").parse().with_context(|| format!("reading the budget `{line}`"))?;
+            budgets.insert(name.to_owned(), number);
+        }
+    }
+    Ok(budgets)
+}
+
+/// The same text, with other numbers in the lines that have one, and new lines for new names.
+fn with_budgets(text: &str, counts: &BTreeMap<String, u64>) -> String {
+    let kept = text.lines().filter(|line| line.starts_with(['#', '[']) || line.is_empty());
+    let mut lines: Vec<String> = kept.map(str::to_owned).collect();
+    lines.extend(counts.iter().map(|(name, count)| format!("{name} = {count}")));
+    lines.join("\n") + "\n"
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of one turn are far below 2^52")]
+fn over_budget(budgets: &BTreeMap<String, u64>, counts: &BTreeMap<String, u64>) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (name, count) in counts {
+        match budgets.get(name) {
+            None => complaints.push(format!("{name} has no budget; `cargo xtask instructions --update` writes one")),
+            Some(budget) if *count as f64 > *budget as f64 * (1.0 + SLACK) => {
+                let rise = (*count as f64 / *budget as f64 - 1.0) * 100.0;
+                complaints.push(format!("{name} takes {count} instructions, {rise:.1} % above its budget of {budget}"));
+            }
+            Some(_) => {}
+        }
+    }
+    complaints
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of one turn are far below 2^52")]
+fn out_of_proportion(counts: &BTreeMap<String, u64>) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (name, of, most) in RATIOS {
+        let (Some(count), Some(base)) = (counts.get(*name), counts.get(*of)) else { continue };
+        if *count as f64 > *base as f64 * most {
+            complaints.push(format!("{name} takes {count} instructions, more than {most} times {of} with {base}"));
+        }
+    }
+    complaints
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{budgets, collected, out_of_proportion, over_budget, with_budgets};
+
+    fn counts(entries: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        entries.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+    }
+
+    #[test]
+    fn three_percent_above_the_budget_pass_and_more_do_not() {
+        let budgets = counts(&[("codec", 1000)]);
+        assert!(over_budget(&budgets, &counts(&[("codec", 1030)])).is_empty());
+        assert_eq!(over_budget(&budgets, &counts(&[("codec", 1031)])).len(), 1);
+        assert_eq!(over_budget(&budgets, &counts(&[("other", 1)])).len(), 1);
+    }
+
+    #[test]
+    fn many_routes_may_cost_twice_what_few_do() {
+        assert!(out_of_proportion(&counts(&[("routing_10", 100), ("routing_10000", 200)])).is_empty());
+        assert_eq!(out_of_proportion(&counts(&[("routing_10", 100), ("routing_10000", 201)])).len(), 1);
+    }
+
+    #[test]
+    fn an_update_keeps_what_people_wrote() {
+        let text = with_budgets("# why\n[budgets]\ncodec = 1\n", &counts(&[("codec", 2), ("routing_10", 3)]));
+        assert_eq!(text, "# why\n[budgets]\ncodec = 2\nrouting_10 = 3\n");
+        assert_eq!(budgets(&text).ok(), Some(counts(&[("codec", 2), ("routing_10", 3)])));
+    }
+
+    #[test]
+    fn valgrinds_last_words_hold_the_count() {
+        assert_eq!(collected("==7== Events    : Ir\n==7== Collected : 567890\n"), Some(567_890));
+        assert_eq!(collected("killed"), None);
+    }
+}
