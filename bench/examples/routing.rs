@@ -51,6 +51,9 @@ fn route(path: &str, number: usize) -> Result<Arc<Route>> {
         client_cert: None,
     };
     Ok(Arc::new(Route {
+        retry: tidegate_config::config::RouteRetry::OfService,
+        mirror: None,
+        fault: None,
         name: format!("route-{number}").into(),
         priority: 0,
         matches,

@@ -1,6 +1,9 @@
 //! What the configuration means, after defaults, bundles, environment and checks. Holding one means that it was checked.
 //! It does not say how anything is done: sockets, certificates and routing tables are made from it elsewhere.
 
+mod service;
+mod shaping;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -12,6 +15,8 @@ use http::{Method, StatusCode};
 use ipnet::IpNet;
 use regex::Regex;
 
+pub use self::service::*;
+pub use self::shaping::*;
 use crate::problem::Path;
 use crate::value::{HostPattern, PathPattern, Template};
 
@@ -53,6 +58,8 @@ pub struct Server {
     pub trusted_proxies: Vec<IpNet>,
     /// The id that every request has.
     pub request_id: RequestId,
+    /// Where this gateway stands: endpoints of the same zone go first.
+    pub zone: Option<Arc<str>>,
 }
 
 /// One entry of `server.listeners`, or the listener that `server.host` and `server.port` describe.
@@ -276,90 +283,6 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
-/// Where requests go.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Service {
-    /// What routes call it.
-    pub name: Arc<str>,
-    /// At least one.
-    pub endpoints: Vec<Endpoint>,
-    /// What is spoken to the endpoints.
-    pub protocol: UpstreamProtocol,
-    /// TLS towards `https` endpoints.
-    pub tls: UpstreamTls,
-    /// How long the service may take for each step.
-    pub timeouts: ServiceTimeouts,
-    /// Connections that are kept.
-    pub pool: Pool,
-    /// Where it was written.
-    pub at: Path,
-}
-
-/// One address of a service.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Endpoint {
-    /// `https`.
-    pub tls: bool,
-    /// A name or an address; IPv6 without brackets.
-    pub host: Arc<str>,
-    /// From 1.
-    pub port: u16,
-    /// What the `Host` field and `:authority` say when the client's own is not kept: `host` or `host:port`, bracketed as needed.
-    pub authority: Arc<str>,
-    /// 0 takes no new requests.
-    pub weight: u32,
-    /// Where it stands.
-    pub zone: Option<Arc<str>>,
-}
-
-/// What is spoken to endpoints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpstreamProtocol {
-    /// HTTP/1.1 on plain connections; what ALPN says on TLS.
-    Auto,
-    /// HTTP/1.1.
-    Http1,
-    /// HTTP/2, by prior knowledge on plain connections.
-    Http2,
-}
-
-/// TLS towards endpoints.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct UpstreamTls {
-    /// PEM; `None` trusts the system's authorities.
-    pub ca: Option<FileText>,
-    /// Name to verify and to send as SNI instead of the endpoint's host.
-    pub server_name: Option<Arc<str>>,
-    /// Chain and key, PEM.
-    pub client: Option<Certificate>,
-}
-
-/// How long a service may take for each step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ServiceTimeouts {
-    /// For a connection, TLS included.
-    pub connect: Duration,
-    /// Longest silence of the upstream while an answer is awaited or under way.
-    pub read: Duration,
-    /// Longest stall of the upstream in taking the request.
-    pub write: Duration,
-}
-
-/// Limits on connections to each endpoint, for the whole process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pool {
-    /// How many may wait for a request.
-    pub max_idle: usize,
-    /// How long one may wait for a request.
-    pub idle_timeout: Duration,
-    /// 0 is no limit.
-    pub max_connections: usize,
-    /// Zero is no limit.
-    pub max_age: Duration,
-    /// 0 is no limit.
-    pub max_requests: u64,
-}
-
 /// One rule: what it matches, and what happens then.
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -377,6 +300,12 @@ pub struct Route {
     pub timeout: Option<Duration>,
     /// Bytes of a request body; `None` is no limit. The server's limit is already merged in.
     pub body_limit: Option<u64>,
+    /// Whether a try is repeated; instead of what the service says.
+    pub retry: RouteRetry,
+    /// A copy of requests goes here.
+    pub mirror: Option<Mirror>,
+    /// Trouble on purpose.
+    pub fault: Option<Fault>,
     /// Protocols that may be upgraded to, lower case; default `websocket`.
     pub upgrade: Vec<Arc<str>>,
     /// Where it was written.
@@ -442,21 +371,12 @@ pub struct ClientCertMatch {
 pub enum Target {
     /// A service, by name.
     Service(Arc<str>),
-    /// At least one part; the sum of the weights is at least 1.
-    Split(Vec<SplitPart>),
+    /// Several services, each with a part of the requests.
+    Split(Split),
     /// The client is sent elsewhere.
     Redirect(Redirect),
     /// The gateway answers itself.
     Respond(Respond),
-}
-
-/// A part of a split.
-#[derive(Debug, Clone)]
-pub struct SplitPart {
-    /// The service's name.
-    pub service: Arc<str>,
-    /// Its share, against the other weights.
-    pub weight: u32,
 }
 
 /// Sends the client elsewhere.
@@ -469,7 +389,7 @@ pub struct Redirect {
 }
 
 /// An answer without a service.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Respond {
     /// The status of the answer.
     pub status: StatusCode,

@@ -91,7 +91,7 @@ fn every_key_reaches_its_place() {
         matches!(user.matches.query.last().map(|field| &field.is), Some(ValueMatch::Exact(text)) if **text == *"1.10")
     );
     assert!(matches!(user.rewrite.path, Some(PathRewrite::Replace(_))));
-    assert!(matches!(&split.target, Target::Split(parts) if parts.len() == 2) && split.upgrade.is_empty());
+    assert!(matches!(&split.target, Target::Split(split) if split.parts.len() == 2) && split.upgrade.is_empty());
     assert!(matches!(&old.target, Target::Redirect(redirect) if redirect.status == 308));
     assert!(matches!(&ping.target, Target::Respond(respond) if &*respond.body == b"pong"));
     let Target::Respond(respond) = &json.target else { unreachable!("an answer") };

@@ -137,9 +137,10 @@ fn target(target: &config::Target, config: &Config) -> Target {
     let index = |name: &Arc<str>| config.services.keys().position(|known| known == name).unwrap_or_default();
     match target {
         config::Target::Service(name) => Target::Service(index(name)),
-        config::Target::Split(parts) => {
+        config::Target::Split(split) => {
             let mut below = 0;
-            let parts = parts
+            let parts = split
+                .parts
                 .iter()
                 .map(|part| {
                     below += u64::from(part.weight);

@@ -98,6 +98,9 @@ impl Resolver<'_> {
             rewrite,
             timeout,
             body_limit,
+            retry: crate::config::RouteRetry::OfService,
+            mirror: None,
+            fault: None,
             upgrade: file.upgrade.iter().map(|protocol| protocol.0.to_ascii_lowercase().into()).collect(),
             at: at.clone(),
         })
@@ -278,7 +281,7 @@ impl Resolver<'_> {
             match &part.service {
                 Some(Name(service)) => {
                     let service = self.service_name(&at.join("service"), service, known);
-                    resolved.extend(service.map(|service| SplitPart { service, weight }));
+                    resolved.extend(service.map(|service| SplitPart { service, weight, when: None }));
                 }
                 None => self.missing(&at, "service", "each part of a split is a service with a weight"),
             }
@@ -294,7 +297,7 @@ impl Resolver<'_> {
                     .help("give one of them a weight"),
             );
         }
-        Target::Split(resolved)
+        Target::Split(crate::config::Split { parts: resolved, sticky: None })
     }
 
     fn redirect(&mut self, file: &RedirectFile, path: &Path, pattern: &PathPattern) -> Option<Target> {

@@ -43,6 +43,7 @@ impl Resolver<'_> {
             buffers: self.buffers(file.buffers, &path.join("buffers")),
             trusted_proxies: self.trusted_proxies(&file.trusted_proxies, &path.join("trusted_proxies")),
             request_id: self.request_id(file.request_id, &path.join("request_id")),
+            zone: None,
         })
     }
 

@@ -58,6 +58,18 @@ impl Resolver<'_> {
             tls: self.upstream_tls(file.tls, &at.join("tls")),
             timeouts: self.service_timeouts(file.timeouts, node, &at.join("timeouts")),
             pool: self.pool(file.pool, &at.join("pool")),
+            discovery: None,
+            balancing: crate::config::Balancing::RoundRobin,
+            health: None,
+            outliers: None,
+            slow_start: Duration::ZERO,
+            panic_threshold: None,
+            breaker: None,
+            retry: None,
+            hedge: None,
+            concurrency: None,
+            fallback: None,
+            deadline_header: None,
             at: at.clone(),
         })
     }
@@ -240,7 +252,7 @@ fn parse_url(url: &str) -> Result<Endpoint, Invalid> {
     let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_string() };
     let is_usual = port == if tls { 443 } else { 80 };
     let authority = if is_usual { bracketed } else { format!("{bracketed}:{port}") };
-    Ok(Endpoint { tls, host, port, authority: authority.into(), weight: 1, zone: None })
+    Ok(Endpoint { tls, host, port, authority: authority.into(), weight: 1, zone: None, priority: 0 })
 }
 
 fn without_userinfo(text: &str) -> &str {

@@ -161,6 +161,9 @@ fn bare(name: &str, path: &str) -> Route {
         None => PathPattern::exact(path),
     };
     Route {
+        retry: tidegate_config::config::RouteRetry::OfService,
+        mirror: None,
+        fault: None,
         name: name.into(),
         priority: 0,
         matches: Match {

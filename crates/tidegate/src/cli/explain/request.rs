@@ -150,7 +150,7 @@ fn target(config: &Config, route: &Arc<Route>, exchange: Exchange) -> Result<Ans
     let by = format!("route `{}`", route.name);
     match &route.target {
         Target::Service(name) => forwarded(config, route, vec![service(config, name)], exchange),
-        Target::Split(parts) => {
+        Target::Split(tidegate_config::config::Split { parts, .. }) => {
             let total: u64 = parts.iter().map(|part| u64::from(part.weight)).sum();
             let parts =
                 parts.iter().map(|part| format!("{}, {} in {total}", service(config, &part.service), part.weight));
