@@ -21,6 +21,7 @@ use crate::run::{self, Command, Socket};
 use crate::snapshot::Snapshot;
 use crate::telemetry::LogSender;
 use crate::telemetry::Metrics;
+use crate::upkeep::Keeper;
 use crate::worker::Parts;
 
 /// What a gateway is started with besides its configuration.
@@ -55,10 +56,12 @@ pub enum StartError {
 pub struct Gateway {
     current: ArcSwap<Snapshot>,
     workers: Vec<WorkerHandle>,
+    keeper: Keeper,
     sockets: Mutex<BTreeMap<Key, Bound>>,
     draining: AtomicBool,
     connections: Arc<Connections>,
     reloading: Mutex<()>,
+    clock: Clock,
 }
 
 /// What a socket is kept under across reloads: the address asked for. Port 0 asks for any, so there the listener counts too.
@@ -94,7 +97,7 @@ struct WorkerHandle {
 impl Gateway {
     /// What would keep `config` from running, and what is odd about it. Has no effects.
     pub fn check(config: &Arc<Config>) -> Problems {
-        match Snapshot::build(config, None) {
+        match Snapshot::build(config, None, Clock::System.now()) {
             Ok((_, warnings)) => warnings,
             Err(problems) => problems,
         }
@@ -105,7 +108,7 @@ impl Gateway {
     /// # Errors
     /// See [`StartError`]; nothing is left running.
     pub fn start(config: &Arc<Config>, options: &Options) -> Result<Self, StartError> {
-        let (snapshot, _) = Snapshot::build(config, None).map_err(StartError::Problems)?;
+        let (snapshot, _) = Snapshot::build(config, None, options.clock.now()).map_err(StartError::Problems)?;
         let count = worker_count(config);
         let sockets = bind_all(config, &BTreeMap::new(), count)?;
         let shared_out = share_out(&sockets, count).map_err(StartError::Worker)?;
@@ -125,7 +128,11 @@ impl Gateway {
             };
             workers.push(start_worker(parts).map_err(StartError::Worker)?);
         }
+        snapshot.start(options.clock.now());
+        let keeper = Keeper::start(options.clock.clone(), Arc::clone(&snapshot)).map_err(StartError::Worker)?;
         let gateway = Self {
+            keeper,
+            clock: options.clock.clone(),
             current: ArcSwap::new(Arc::clone(&snapshot)),
             workers,
             sockets: Mutex::new(sockets),
@@ -145,12 +152,14 @@ impl Gateway {
     pub fn reload(&self, config: &Arc<Config>) -> Result<u64, StartError> {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let last = self.current.load_full();
-        let (snapshot, _) = Snapshot::build(config, Some(&last)).map_err(StartError::Problems)?;
+        let (snapshot, _) = Snapshot::build(config, Some(&last), self.clock.now()).map_err(StartError::Problems)?;
         let snapshot = Arc::new(snapshot);
         let sockets = bind_all(config, &self.sockets(), self.workers.len())?;
         let shared_out = share_out(&sockets, self.workers.len()).map_err(StartError::Worker)?;
         *self.sockets() = sockets;
         self.current.store(Arc::clone(&snapshot));
+        snapshot.start(self.clock.now());
+        self.keeper.adopt(&snapshot);
         self.publish(&snapshot, shared_out);
         Ok(snapshot.revision)
     }

@@ -3,6 +3,7 @@
 
 mod alarm;
 mod buffers;
+mod forwarding;
 pub mod gateway;
 mod http2;
 pub mod io;
@@ -20,6 +21,7 @@ pub mod solo;
 pub mod tasks;
 pub mod telemetry;
 mod tunnel;
+mod upkeep;
 pub mod upstream;
 mod worker;
 

@@ -49,12 +49,13 @@ pub(crate) fn worker(parts: Parts, commands: mpsc::UnboundedReceiver<Command>, e
         }
     };
     let left = runtime.block_on(async move {
-        let worker = Worker::new(parts, Net::System);
+        let worker = Worker::new(parts, Rc::new(Net::System));
         let _tending = spawn_local(Rc::clone(&worker).tend());
         obey(worker, commands).await
     });
     // Connections that were cut off are dropped here, and with them their last log lines are written.
-    drop(runtime);
+    // A name that is still being looked up does not hold the end up.
+    runtime.shutdown_background();
     ended.send_replace(left);
 }
 

@@ -11,18 +11,18 @@ use tidegate_config::config::{self, Route};
 use tidegate_core::body::Body;
 use tidegate_core::client::Scheme;
 use tidegate_core::exchange::{Exchange, Opening, Reply};
-use tidegate_core::forward::{self, Forwarding, Returning};
 use tidegate_core::rejection::Rejection;
 use tidegate_core::rewrite;
 use tidegate_core::route::{Found, Head};
 use tidegate_core::template::Facts;
 use tidegate_http1::{Known, RequestHead, ResponseHead};
 
+use crate::forwarding::forward_to;
 use crate::listener::Session;
 use crate::live::Live;
 use crate::snapshot::Target;
 use crate::telemetry::End;
-use crate::upstream::attempt::{self, Attempt, SharedAlarm, Tunnel, body_rejection};
+use crate::upstream::attempt::{SharedAlarm, Tunnel, body_rejection};
 use crate::worker::{Local, Worker};
 
 /// What the connection lends to an exchange.
@@ -168,19 +168,22 @@ fn answer_itself(exchange: &Exchange, route: &Route) -> Result<Answer, Rejection
             let to = rewrite::location(&redirect.to, &Facts::of(exchange, route));
             redirected(redirect.status, &to)?
         }
-        config::Target::Respond(respond) => {
-            let mut reply = Reply::new(respond.status);
-            for (name, value) in &respond.headers {
-                let appended = reply.head.fields.append(&**name, value.as_bytes());
-                appended.map_err(|_| Rejection::internal(format!("`{name}` cannot be sent")))?;
-            }
-            reply.body = Body::full(bytes::Bytes::from_owner(Arc::clone(&respond.body)));
-            reply
-        }
+        config::Target::Respond(wanted) => return respond(wanted),
         config::Target::Service(_) | config::Target::Split(_) => {
             return Err(Rejection::internal("a route without a target of its own".to_owned()));
         }
     };
+    Ok(Answer { reply, tunnel: None, close: false })
+}
+
+/// A fixed answer.
+pub(crate) fn respond(wanted: &config::Respond) -> Result<Answer, Rejection> {
+    let mut reply = Reply::new(wanted.status);
+    for (name, value) in &wanted.headers {
+        let appended = reply.head.fields.append(&**name, value.as_bytes());
+        appended.map_err(|_| Rejection::internal(format!("`{name}` cannot be sent")))?;
+    }
+    reply.body = Body::full(bytes::Bytes::from_owner(Arc::clone(&wanted.body)));
     Ok(Answer { reply, tunnel: None, close: false })
 }
 
@@ -195,68 +198,6 @@ fn redirected(status: StatusCode, to: &str) -> Result<Reply, Rejection> {
     let located = reply.head.fields.append(Known::Location, to.as_bytes());
     located.map_err(|_| Rejection::internal("a redirect would have held control characters".to_owned()))?;
     Ok(reply)
-}
-
-async fn forward_to(
-    live: &mut Live,
-    local: &Local,
-    route: &Route,
-    service: usize,
-    means: &Means<'_>,
-) -> Result<Answer, Rejection> {
-    let service = local.services.get(service).ok_or_else(|| Rejection::internal("a service is missing".to_owned()))?;
-    let server = &local.snapshot.config.server;
-    live.facts.service = Some(Arc::clone(&service.plan));
-    let exchange = &mut live.exchange;
-    let upgrade = forward::upgrade_requested(&exchange.head, &route.upgrade);
-    let host = rewrite::apply(exchange, route)?;
-    forward::request(
-        &mut exchange.head,
-        &Forwarding {
-            peer: &exchange.peer,
-            client: exchange.client,
-            scheme: exchange.scheme,
-            host: host.as_deref(),
-            request_id: (&server.request_id.header, exchange.request_id.as_str()),
-            upgrade,
-        },
-    );
-    let timeouts = service.plan.config.timeouts;
-    let interim = |mut head: ResponseHead| {
-        forward::interim(&mut head.fields);
-        (means.interim)(head);
-    };
-    let mut attempt = Attempt {
-        body: std::mem::take(&mut exchange.body),
-        head: &exchange.head,
-        upgrade,
-        interim: Some(&interim),
-        read: timeouts.read,
-        stream_idle: server.timeouts.stream_idle,
-        write: timeouts.write,
-        deadline: route.timeout.map(|timeout| exchange.started + timeout),
-        clock: &live.worker.clock,
-        net: &live.worker.net,
-        alarm: means.alarm,
-        buffers: &live.worker.buffers,
-    };
-    let called = service.call(&mut attempt, &mut live.facts.tried).await;
-    let reply = called.map_err(|failure| failure.rejection())?;
-    live.facts.upstream = Some(live.worker.clock.now().saturating_duration_since(exchange.started));
-    Ok(returned(live, local, reply, upgrade))
-}
-
-fn returned(live: &Live, local: &Local, mut received: attempt::Reply, upgrade: Option<&str>) -> Answer {
-    let switched = received.tunnel.is_some();
-    forward::reply(
-        &mut received.head.fields,
-        &Returning {
-            version: received.head.version,
-            request_id: (&local.snapshot.config.server.request_id.header, live.exchange.request_id.as_str()),
-            upgrade: upgrade.filter(|_| switched),
-        },
-    );
-    Answer { reply: Reply { head: received.head, body: received.body }, tunnel: received.tunnel, close: false }
 }
 
 /// What every reply has, wherever it came from.

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustls::ServerConfig;
 use tidegate_config::config::{self, Config};
 use tidegate_config::problem::Problems;
-use tidegate_core::balance::RoundRobin;
 use tidegate_core::client::TrustedProxies;
 use tidegate_core::route::Router;
 use tidegate_http1::Limits;
 
 use crate::listener::tls as server_tls;
 use crate::upstream::service::Plan;
+use crate::upstream::shared::Shared;
+use crate::upstream::sticky::Sticky;
 use crate::upstream::tls::{self as client_tls, SystemRoots};
 
 /// A configuration, ready to be run. Building it has no effects.
@@ -65,7 +67,11 @@ impl Snapshot {
     /// # Errors
     /// All problems at once: routes that can never match, certificates that do not fit their keys, authorities that cannot
     /// be read.
-    pub fn build(config: &Arc<Config>, last: Option<&Self>) -> Result<(Self, Problems), Problems> {
+    pub fn build(
+        config: &Arc<Config>,
+        last: Option<&Self>,
+        now: Instant,
+    ) -> Result<(Self, Problems), Problems> {
         let (router, mut problems) = Router::build(&config.routes);
         let mut tls = BTreeMap::new();
         for listener in &config.server.listeners {
@@ -83,7 +89,7 @@ impl Snapshot {
         let roots = SystemRoots::default();
         let mut services = Vec::with_capacity(config.services.len());
         for service in config.services.values() {
-            match plan(service, last, &roots) {
+            match plan(service, config, last, (&roots, now)) {
                 Ok(plan) => services.push(plan),
                 Err(found) => problems.extend(found),
             }
@@ -105,6 +111,13 @@ impl Snapshot {
         Ok((snapshot, problems))
     }
 
+    /// Puts it to use: what services share across snapshots is told what it means now.
+    pub(crate) fn start(&self, now: Instant) {
+        for plan in &self.services {
+            plan.shared.configure(&plan.config, self.config.server.zone.clone(), now);
+        }
+    }
+
     /// What was made of the same TLS settings before: with it, sessions can still be resumed after a reload.
     fn same_tls(&self, wanted: &config::ListenerTls) -> Option<Arc<ServerConfig>> {
         let mut listeners = self.config.server.listeners.iter();
@@ -118,18 +131,30 @@ impl Snapshot {
     }
 }
 
-fn plan(service: &Arc<config::Service>, last: Option<&Snapshot>, roots: &SystemRoots) -> Result<Arc<Plan>, Problems> {
-    let unchanged = last.and_then(|last| last.services.iter().find(|plan| plan.config == *service));
-    if let Some(plan) = unchanged {
-        return Ok(Arc::clone(plan));
+fn plan(
+    service: &Arc<config::Service>,
+    config: &Config,
+    last: Option<&Snapshot>,
+    (roots, now): (&SystemRoots, Instant),
+) -> Result<Arc<Plan>, Problems> {
+    let last = last.and_then(|last| last.services.iter().find(|plan| plan.config.name == service.name));
+    if let Some(unchanged) = last.filter(|plan| plan.config == *service) {
+        return Ok(Arc::clone(unchanged));
     }
-    let tls = if service.endpoints.iter().any(|endpoint| endpoint.tls) {
+    let tls = if service.may_use_tls() {
         Some(client_tls::client_config(&service.tls, service.protocol, roots, &service.at.join("tls"))?)
     } else {
         None
     };
-    let weights: Vec<u32> = service.endpoints.iter().map(|endpoint| endpoint.weight).collect();
-    Ok(Arc::new(Plan { config: Arc::clone(service), tls, balance: RoundRobin::new(&weights) }))
+    let shared = match last {
+        Some(last) => Arc::clone(&last.shared),
+        None => Shared::new(service, config.server.zone.clone(), now),
+    };
+    let sticky = match &service.balancing {
+        config::Balancing::StickyCookie(cookie) => Some(Sticky::new(cookie, shared.secret)),
+        _ => None,
+    };
+    Ok(Arc::new(Plan { config: Arc::clone(service), tls, shared, sticky }))
 }
 
 fn target(target: &config::Target, config: &Config) -> Target {

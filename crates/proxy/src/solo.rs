@@ -1,6 +1,7 @@
 //! A gateway without listeners and threads: one worker on the calling thread, over memory and a clock of the caller's. Tests and
 //! dry runs use it; it is the same code that serves real traffic.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,19 +16,22 @@ use tidegate_http1::RequestHead;
 use tokio::io::DuplexStream;
 
 use crate::alarm::Alarm;
+use crate::buffers::Buffers;
 use crate::io::Io;
 use crate::limits::Connections;
 use crate::listener::{Session, accept};
 use crate::net::Net;
-use crate::serve::{self, Means};
+use crate::serve;
 use crate::snapshot::Snapshot;
 use crate::tasks::{Task, spawn_local};
 use crate::telemetry::{LogSender, Metrics};
+use crate::upkeep::{Means, Upkeep};
 use crate::worker::{Parts, Worker};
 
 /// One worker on the calling thread. It must be used inside a `LocalSet`.
 pub struct Solo {
     worker: Rc<Worker>,
+    upkeep: RefCell<Upkeep>,
     _tending: Task,
 }
 
@@ -42,7 +46,7 @@ impl Solo {
         net: Net,
         telemetry: (Arc<Metrics>, LogSender),
     ) -> Result<Self, Problems> {
-        let (snapshot, _) = Snapshot::build(config, None)?;
+        let (snapshot, _) = Snapshot::build(config, None, clock.now())?;
         let (metrics, log) = telemetry;
         let parts = Parts {
             number: 0,
@@ -54,9 +58,14 @@ impl Solo {
             snapshot: Arc::new(snapshot),
             seed: 1,
         };
+        let net = Rc::new(net);
+        let buffers = Rc::new(Buffers::new(config.server.buffers));
+        let mut upkeep = Upkeep::new(Means { clock: parts.clock.clone(), net: Rc::clone(&net), buffers });
+        parts.snapshot.start(parts.clock.now());
+        upkeep.adopt(&parts.snapshot);
         let worker = Worker::new(parts, net);
         let tending = spawn_local(Rc::clone(&worker).tend());
-        Ok(Self { worker, _tending: tending })
+        Ok(Self { worker, upkeep: RefCell::new(upkeep), _tending: tending })
     }
 
     /// The reply to one request, as a client at `peer` would get it, before it is written to any protocol.
@@ -64,7 +73,7 @@ impl Solo {
         let session = self.session(peer);
         let alarm = Rc::new(Alarm::new(&self.worker.clock).into());
         let opened = serve::open(&self.worker, &session, head, body, self.worker.clock.now());
-        let (mut live, answer) = serve::serve(opened, Means { alarm: &alarm, interim: &|_| {} }).await;
+        let (mut live, answer) = serve::serve(opened, serve::Means { alarm: &alarm, interim: &|_| {} }).await;
         live.facts.status = answer.reply.head.status.as_u16();
         answer.reply
     }
@@ -87,7 +96,9 @@ impl Solo {
     /// # Errors
     /// Everything that would keep the configuration from running; then nothing changes.
     pub fn reload(&self, config: &Arc<Config>) -> Result<(), Problems> {
-        let (snapshot, _) = Snapshot::build(config, Some(&self.worker.local().snapshot))?;
+        let (snapshot, _) = Snapshot::build(config, Some(&self.worker.local().snapshot), self.worker.clock.now())?;
+        snapshot.start(self.worker.clock.now());
+        self.upkeep.borrow_mut().adopt(&snapshot);
         self.worker.adopt(Arc::new(snapshot));
         Ok(())
     }

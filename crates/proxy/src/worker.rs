@@ -32,14 +32,14 @@ pub(crate) struct Worker {
     pub(crate) number: usize,
     pub(crate) count: usize,
     pub(crate) clock: Clock,
-    pub(crate) net: Net,
+    pub(crate) net: Rc<Net>,
     pub(crate) shard: Shard,
     pub(crate) log: RefCell<LogBuffer>,
     pub(crate) buffers: Rc<Buffers>,
     /// Shared by all workers; used when connections come and go.
     pub(crate) connections: Arc<Connections>,
     local: RefCell<Rc<Local>>,
-    dice: RefCell<fastrand::Rng>,
+    pub(crate) dice: RefCell<fastrand::Rng>,
     draining: Cell<bool>,
     /// Tasks of open connections, to be woken when the worker drains.
     tasks: RefCell<HashMap<u64, Waker>>,
@@ -82,7 +82,7 @@ pub(crate) struct Parts {
 
 impl Worker {
     /// Connections to endpoints go by `net`.
-    pub(crate) fn new(parts: Parts, net: Net) -> Rc<Self> {
+    pub(crate) fn new(parts: Parts, net: Rc<Net>) -> Rc<Self> {
         let Parts { number, count, clock, metrics, log, connections, snapshot, seed } = parts;
         let mut dice = fastrand::Rng::with_seed(seed);
         let shard = metrics.shard();
@@ -210,11 +210,17 @@ impl Local {
             .services
             .iter()
             .map(|plan| {
-                let kept = last.and_then(|last| last.services.iter().find(|old| Arc::ptr_eq(&old.plan, plan)));
-                kept.map_or_else(
-                    || Service::new(Arc::clone(plan), shard.pool(&plan.config.name), number, count),
-                    Rc::clone,
-                )
+                let name = &plan.config.name;
+                let last = last.and_then(|last| last.services.iter().find(|old| old.plan.config.name == *name));
+                match last {
+                    Some(kept) if Arc::ptr_eq(&kept.plan, plan) => Rc::clone(kept),
+                    last => Service::new(
+                        Arc::clone(plan),
+                        shard.pool(name),
+                        (number, count),
+                        last.map(|last| &**last),
+                    ),
+                }
             })
             .collect();
         let routes = snapshot.config.routes.iter().zip(&snapshot.targets);

@@ -341,6 +341,16 @@ pub struct PoolCells {
     pub failed: Cell,
     /// Attempts repeated because a pooled connection turned out to be closed.
     pub stale: Cell,
+    /// Endpoints that could not be connected to and were passed over for another.
+    pub passed_over: Cell,
+    /// Attempts that repeat a failed one.
+    pub retries: Cell,
+    /// Attempts made beside a slow one.
+    pub hedges: Cell,
+    /// Retries and hedges that the budget did not allow.
+    pub budget_exhausted: Cell,
+    /// Requests that the fallback answered.
+    pub fallbacks: Cell,
 }
 
 impl PoolCells {

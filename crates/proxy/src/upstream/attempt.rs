@@ -2,13 +2,15 @@
 //! request may be tried again.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tidegate_core::body::{Body, BodyError};
+use tidegate_config::config;
 use tidegate_core::clock::Clock;
+use tidegate_core::cluster::Outcome;
 use tidegate_core::rejection::{Rejection, RejectionKind};
 use tidegate_http1::{RequestHead, ResponseHead};
 
@@ -41,6 +43,53 @@ pub(crate) struct Attempt<'a> {
     pub(crate) net: &'a Net,
     pub(crate) alarm: &'a SharedAlarm,
     pub(crate) buffers: &'a Rc<Buffers>,
+    pub(crate) dice: &'a RefCell<fastrand::Rng>,
+    /// What may keep the request with one endpoint.
+    pub(crate) choice: Choice,
+    /// Whether it may be tried again, and how; `None` is once.
+    pub(crate) retry: Option<&'a config::Retry>,
+    /// If the endpoint goes out of service while its reply is awaited, another may be asked.
+    pub(crate) moves_on: bool,
+    /// The field that tells the service how long it has.
+    pub(crate) deadline_header: Option<&'a str>,
+    /// Told which member was asked last.
+    pub(crate) at: Option<&'a Cell<Option<u64>>>,
+}
+
+/// What keeps a request with one endpoint.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Choice {
+    /// A hash of what the service is balanced by.
+    pub(crate) affinity: Option<u64>,
+    /// The key of the endpoint that a sticky cookie names.
+    pub(crate) preferred: Option<u64>,
+}
+
+impl<'a> Attempt<'a> {
+    /// The same request once more, with `body`, on an alarm of its own.
+    pub(crate) fn twin<'b>(&'b self, body: Body, alarm: &'b SharedAlarm) -> Attempt<'b> {
+        Attempt { body, alarm, ..*self }
+    }
+
+    /// From now on this service is asked.
+    pub(crate) fn take_terms(&mut self, service: &'a config::Service) {
+        self.read = service.timeouts.read;
+        self.write = service.timeouts.write;
+        self.deadline_header = service.deadline_header.as_deref();
+        self.retry = self.retry.and(service.retry.as_ref());
+        self.choice = Choice::default();
+    }
+
+    /// Milliseconds until the deadline, for the service.
+    pub(crate) fn time_left(&self) -> Option<(&'a str, u64)> {
+        let (name, deadline) = (self.deadline_header?, self.deadline?);
+        let left = deadline.saturating_duration_since(self.clock.now()).as_millis();
+        Some((name, u64::try_from(left).unwrap_or(u64::MAX)))
+    }
+
+    pub(crate) fn new_alarm(&self) -> SharedAlarm {
+        Rc::new(RefCell::new(Alarm::new(self.clock)))
+    }
 }
 
 /// An upstream's answer.
@@ -63,8 +112,16 @@ pub(crate) struct Tunnel {
 /// Why there is no reply.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// Every endpoint is out of service or has been tried.
-    NoEndpoint,
+    /// Every endpoint is out of service; when that may change, if anybody knows.
+    NoEndpoint {
+        again_in: Option<Duration>,
+    },
+    /// Circuit breakers keep requests from every endpoint that there is.
+    CircuitOpen {
+        again_in: Option<Duration>,
+    },
+    /// The service has as many requests as it may have at once, and its queue is full or did not move in time.
+    Saturated,
     /// All connections that the pool may have are busy and none became free in time.
     PoolExhausted,
     Resolve(io::Error),
@@ -81,8 +138,14 @@ pub(crate) enum Failure {
     WriteTimeout,
     /// The service was silent for its `read` timeout while its reply was awaited.
     ReadTimeout,
-    /// The route's `timeout` came before the reply's head.
-    DeadlinePassed,
+    /// The route's `timeout` came before the reply's head; `at_fault` if it was the endpoint that was waited for.
+    DeadlinePassed {
+        at_fault: bool,
+    },
+    /// The same for the `per_try_timeout`.
+    TryTimeout,
+    /// The endpoint was taken out of service while its reply was awaited, and another may do better.
+    GivenUp,
     /// The request's own body failed: the client's doing.
     Request(BodyError),
 }
@@ -91,7 +154,11 @@ impl Failure {
     /// What the client is told (nothing internal) and what the log is told.
     pub(crate) fn rejection(&self) -> Rejection {
         let (kind, code, detail) = match self {
-            Self::NoEndpoint => (RejectionKind::Unavailable, "no_healthy_endpoints", "No healthy endpoints available"),
+            Self::NoEndpoint { .. } => {
+                (RejectionKind::Unavailable, "no_healthy_endpoints", "No healthy endpoints available")
+            }
+            Self::CircuitOpen { .. } => (RejectionKind::Unavailable, "circuit_open", "Service unavailable"),
+            Self::Saturated => (RejectionKind::Unavailable, "concurrency_limit", "Service is busy"),
             Self::PoolExhausted => (RejectionKind::Unavailable, "upstream_pool_exhausted", "Service unavailable"),
             Self::Resolve(_) => (RejectionKind::Unavailable, "upstream_unresolved", "Service unavailable"),
             Self::Connect(_) => (RejectionKind::BadGateway, "upstream_connect_failed", "Service error"),
@@ -106,10 +173,58 @@ impl Failure {
             Self::ReadTimeout => {
                 (RejectionKind::GatewayTimeout, "upstream_read_timeout", "Service timed out: response header")
             }
-            Self::DeadlinePassed => (RejectionKind::GatewayTimeout, "request_timeout", "Service timed out: request"),
+            Self::DeadlinePassed { .. } => {
+                (RejectionKind::GatewayTimeout, "request_timeout", "Service timed out: request")
+            }
+            Self::TryTimeout => (RejectionKind::GatewayTimeout, "upstream_try_timeout", "Service timed out: one try"),
+            Self::GivenUp => (RejectionKind::GatewayTimeout, "upstream_given_up", "Service timed out: no answer"),
             Self::Request(error) => return body_rejection(*error),
         };
-        Rejection::new(kind, code, detail).cause(self.to_string())
+        let rejection = Rejection::new(kind, code, detail).cause(self.to_string());
+        match self.retry_after() {
+            Some(seconds) => rejection.retry_after(seconds),
+            None => rejection,
+        }
+    }
+
+    /// Seconds after which asking again may help, for those who were not served at all.
+    fn retry_after(&self) -> Option<u64> {
+        let again_in = match self {
+            Self::NoEndpoint { again_in } | Self::CircuitOpen { again_in } => again_in.unwrap_or(Duration::from_secs(1)),
+            Self::Saturated | Self::PoolExhausted => Duration::from_secs(1),
+            _ => return None,
+        };
+        Some((again_in.as_millis().div_ceil(1000) as u64).max(1))
+    }
+
+    /// Nobody was there to take the request, so that something else may answer instead.
+    pub(crate) fn is_outage(&self) -> bool {
+        match self {
+            Self::NoEndpoint { .. } | Self::CircuitOpen { .. } | Self::Saturated | Self::PoolExhausted => true,
+            Self::Resolve(_) | Self::Connect(_) | Self::ConnectTimeout => true,
+            Self::Broken { .. } | Self::Malformed(_) | Self::Request(_) | Self::GivenUp => false,
+            Self::WriteTimeout | Self::ReadTimeout | Self::TryTimeout | Self::DeadlinePassed { .. } => false,
+        }
+    }
+
+    /// What the endpoint is to be blamed for; `None` if it had no part in it.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::Resolve(_) | Self::Connect(_) | Self::ConnectTimeout => Some(Outcome::Connect),
+            Self::Broken { .. } | Self::Malformed(_) => Some(Outcome::Reset),
+            Self::WriteTimeout | Self::ReadTimeout | Self::TryTimeout | Self::GivenUp => Some(Outcome::Timeout),
+            Self::DeadlinePassed { at_fault: true } => Some(Outcome::Timeout),
+            Self::DeadlinePassed { at_fault: false } | Self::Request(_) | Self::PoolExhausted => None,
+            Self::NoEndpoint { .. } | Self::CircuitOpen { .. } | Self::Saturated => None,
+        }
+    }
+
+    /// The same, seen by a try whose deadline was its own (`per_try`) and not the request's.
+    pub(crate) fn of_try(self, per_try: bool) -> Self {
+        match self {
+            Self::DeadlinePassed { at_fault: true } if per_try => Self::TryTimeout,
+            failure => failure,
+        }
     }
 }
 
@@ -127,7 +242,9 @@ pub(crate) fn body_rejection(error: BodyError) -> Rejection {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::NoEndpoint => f.write_str("no endpoint takes requests"),
+            Self::NoEndpoint { .. } => f.write_str("no endpoint takes requests"),
+            Self::CircuitOpen { .. } => f.write_str("circuit breakers are open"),
+            Self::Saturated => f.write_str("the service has as many requests as it may have, and its queue did not move"),
             Self::PoolExhausted => f.write_str("every connection that the pool may have is busy"),
             Self::Resolve(error) => write!(f, "the endpoint's name could not be resolved: {error}"),
             Self::Connect(error) => write!(f, "the endpoint could not be connected to: {error}"),
@@ -139,7 +256,9 @@ impl std::fmt::Display for Failure {
             Self::Malformed(what) => write!(f, "the endpoint's reply is malformed: {what}"),
             Self::WriteTimeout => f.write_str("the endpoint stopped taking the request"),
             Self::ReadTimeout => f.write_str("the endpoint was silent for too long"),
-            Self::DeadlinePassed => f.write_str("the route's timeout passed before the endpoint replied"),
+            Self::DeadlinePassed { .. } => f.write_str("the route's timeout passed before the endpoint replied"),
+            Self::TryTimeout => f.write_str("one try's timeout passed before the endpoint replied"),
+            Self::GivenUp => f.write_str("the endpoint was taken out of service before it replied"),
             Self::Request(error) => write!(f, "the request's body failed: {error}"),
         }
     }

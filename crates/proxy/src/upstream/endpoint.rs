@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::config;
 use tidegate_core::clock::Clock;
+use tidegate_core::cluster::Member;
 
 use super::http1::Connection;
 use super::http2::Session;
@@ -21,7 +22,9 @@ const RESOLVED_FOR: Duration = Duration::from_secs(5);
 
 /// An endpoint of a service, on one worker.
 pub(crate) struct Endpoint {
-    pub(crate) config: config::Endpoint,
+    pub(crate) config: Arc<config::Endpoint>,
+    /// What all workers know of it; `None` if it is not one of a service that is balanced.
+    pub(crate) member: Option<Arc<Member>>,
     /// What connections it may have, this worker's share of the service's pool.
     pub(crate) pool: config::Pool,
     idle: RefCell<VecDeque<Idle>>,
@@ -32,8 +35,8 @@ pub(crate) struct Endpoint {
     cells: Arc<PoolCells>,
     /// A connection that will carry many requests is being opened: others wait for it.
     opening_shared: Cell<bool>,
-    /// The service is gone from the configuration: nothing comes back to the pool.
-    closed: Cell<bool>,
+    /// How many services have it: the one before a reload and the one after it. With none, nothing comes back to the pool.
+    owners: Cell<usize>,
 }
 
 struct Idle {
@@ -47,9 +50,25 @@ struct Resolved {
 }
 
 impl Endpoint {
+    /// An endpoint by itself.
     pub(crate) fn new(config: config::Endpoint, pool: config::Pool, cells: &Arc<PoolCells>) -> Rc<Self> {
-        Rc::new(Self {
+        Rc::new(Self::build(Arc::new(config), None, pool, cells))
+    }
+
+    /// A member of a service.
+    pub(crate) fn of(member: &Arc<Member>, pool: config::Pool, cells: &Arc<PoolCells>) -> Rc<Self> {
+        Rc::new(Self::build(Arc::clone(&member.endpoint), Some(Arc::clone(member)), pool, cells))
+    }
+
+    fn build(
+        config: Arc<config::Endpoint>,
+        member: Option<Arc<Member>>,
+        pool: config::Pool,
+        cells: &Arc<PoolCells>,
+    ) -> Self {
+        Self {
             config,
+            member,
             pool,
             idle: RefCell::default(),
             sessions: RefCell::default(),
@@ -58,8 +77,13 @@ impl Endpoint {
             resolved: RefCell::default(),
             cells: Arc::clone(cells),
             opening_shared: Cell::new(false),
-            closed: Cell::new(false),
-        })
+            owners: Cell::new(1),
+        }
+    }
+
+    /// Which member of its service it is.
+    pub(crate) fn id(&self) -> u64 {
+        self.member.as_ref().map_or(0, |member| member.id)
     }
 
     /// The idle connection that was used last, if it is still good: the kernel is asked whether the peer closed it or sent
@@ -88,7 +112,7 @@ impl Endpoint {
 
     /// Takes a connection back after an exchange that left it clean.
     pub(crate) fn give_back(&self, connection: Box<Connection>, now: Instant) {
-        if self.closed.get() || !self.may_be_reused(&connection, now) {
+        if self.owners.get() == 0 || !self.may_be_reused(&connection, now) {
             return;
         }
         let mut idle = self.idle.borrow_mut();
@@ -116,11 +140,18 @@ impl Endpoint {
         self.sessions.borrow_mut().retain(|session| session.is_open());
     }
 
-    /// Lets all idle connections go and takes none back: an endpoint that no service has any more.
-    pub(crate) fn close(&self) {
-        self.closed.set(true);
-        drop(self.idle.take());
-        drop(self.sessions.take());
+    /// One more service has it.
+    pub(crate) fn share(&self) {
+        self.owners.set(self.owners.get() + 1);
+    }
+
+    /// One service fewer has it; the last one lets all idle connections go, and none is taken back.
+    pub(crate) fn release(&self) {
+        self.owners.set(self.owners.get().saturating_sub(1));
+        if self.owners.get() == 0 {
+            drop(self.idle.take());
+            drop(self.sessions.take());
+        }
     }
 
     /// A connection that takes one more request, or the right to open one; waits while neither is to be had. With `fresh`,

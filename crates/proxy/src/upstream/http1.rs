@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::attempt::{Attempt, Failure, Reply, SharedAlarm, Tunnel};
 use super::endpoint::{Endpoint, Permit};
+use super::waiting::Waiting;
 use super::sender::{SendError, Sender, Sending};
 use crate::buffers::Buffers;
 use crate::io::Io;
@@ -74,8 +75,7 @@ impl Connection {
             reader: HeadReader::default(),
             head: attempt.buffers.take_reply(),
             interim: 0,
-            silent_since: None,
-            write_stalled_since: None,
+            waiting: Waiting::default(),
         };
         let received = std::future::poll_fn(|cx| awaiting.poll(&mut self, attempt, cx)).await;
         match received {
@@ -172,6 +172,9 @@ fn encode_head(out: &mut Vec<u8>, attempt: &Attempt<'_>, framing: Framing, autho
         encode::field(out, "host", authority.as_bytes());
     }
     encode::fields(out, &head.fields);
+    if let Some((name, left)) = attempt.time_left() {
+        encode::field(out, name, decimal(left).as_str().as_bytes());
+    }
     match framing {
         Framing::Length(length) => encode::field(out, "content-length", decimal(length).as_str().as_bytes()),
         Framing::Chunked => encode::field(out, "transfer-encoding", b"chunked"),
@@ -187,8 +190,7 @@ struct Awaiting {
     reader: HeadReader,
     head: ResponseHead,
     interim: u32,
-    silent_since: Option<Instant>,
-    write_stalled_since: Option<Instant>,
+    waiting: Waiting,
 }
 
 impl Awaiting {
@@ -213,9 +215,11 @@ impl Awaiting {
             }
             match read_some(&mut connection.io, &mut connection.inbox, attempt.buffers.head(), cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.broken(io::ErrorKind::UnexpectedEof.into()))),
-                Poll::Ready(Ok(_)) => self.silent_since = None,
+                Poll::Ready(Ok(_)) => self.waiting.reply_moved(),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.broken(error))),
-                Poll::Pending => return self.poll_deadlines(sending, attempt, cx).map(Err),
+                Poll::Pending => {
+                    return self.waiting.poll(sending, attempt, connection.endpoint.member.as_deref(), cx).map(Err);
+                }
             }
         }
     }
@@ -235,8 +239,7 @@ impl Awaiting {
             }
         };
         if self.sender.sent != before {
-            self.silent_since = None;
-            self.write_stalled_since = None;
+            self.waiting.request_moved();
         }
         Ok(sending)
     }
@@ -283,26 +286,6 @@ impl Awaiting {
 
     fn broken(&mut self, error: io::Error) -> Failure {
         Failure::Broken { error: self.send_error.take().unwrap_or(error), sent: self.sender.sent > 0 }
-    }
-
-    fn poll_deadlines(&mut self, sending: Sending, attempt: &Attempt<'_>, cx: &mut Context<'_>) -> Poll<Failure> {
-        let mut alarm = attempt.alarm.borrow_mut();
-        if let Some(deadline) = attempt.deadline
-            && alarm.poll(cx, deadline).is_ready()
-        {
-            return Poll::Ready(Failure::DeadlinePassed);
-        }
-        match sending {
-            Sending::AwaitsBody => Poll::Pending,
-            Sending::AwaitsUpstream => {
-                let since = *self.write_stalled_since.get_or_insert_with(|| attempt.clock.now());
-                alarm.poll(cx, since + attempt.write).map(|()| Failure::WriteTimeout)
-            }
-            Sending::Done => {
-                let since = *self.silent_since.get_or_insert_with(|| attempt.clock.now());
-                alarm.poll(cx, since + attempt.read).map(|()| Failure::ReadTimeout)
-            }
-        }
     }
 }
 

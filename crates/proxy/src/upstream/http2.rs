@@ -18,10 +18,13 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tidegate_config::config;
 use tidegate_core::body::{Body, BodyError, Frame, Stream};
 use tidegate_core::clock::Clock;
+use tidegate_core::cluster::{Member, Outcome};
 use tidegate_core::forward;
 use tidegate_http1::{Known, ResponseHead, Version, decimal};
 
 use super::attempt::{Attempt, Failure, Reply, SharedAlarm};
+use super::sender::Sending;
+use super::waiting::Waiting;
 use super::endpoint::{Endpoint, Permit};
 use crate::alarm::Alarm;
 use crate::http2::wire::{End, Wire};
@@ -52,6 +55,7 @@ pub(crate) struct Session {
     /// What `:authority` says where the request names no host.
     authority: Arc<str>,
     pool: config::Pool,
+    member: Option<Arc<Member>>,
     clock: Clock,
     born: Instant,
 }
@@ -108,6 +112,7 @@ impl Session {
             scheme,
             authority: Arc::clone(endpoint.authority()),
             pool: endpoint.pool,
+            member: endpoint.member.clone(),
             clock: clock.clone(),
             born,
         });
@@ -165,13 +170,12 @@ impl Session {
             response,
             pump: Some(Pump::new(stream, body, bodiless)),
             interim: 0,
-            silent_since: None,
-            write_stalled_since: None,
+            waiting: Waiting::default(),
         };
-        match std::future::poll_fn(|cx| awaiting.poll(attempt, cx)).await {
+        match std::future::poll_fn(|cx| awaiting.poll(attempt, self.member.as_deref(), cx)).await {
             Ok(response) => self.reply(attempt, response, awaiting.pump, hold),
             Err(failure) => {
-                if matches!(failure, Failure::ReadTimeout | Failure::WriteTimeout) {
+                if failure.outcome() == Some(Outcome::Timeout) {
                     // The endpoint may be gone without a word; others are not sent after this request.
                     self.state.retire();
                 }
@@ -323,7 +327,21 @@ fn request(attempt: &Attempt<'_>, scheme: &Scheme, authority: &str) -> Option<Re
         let value = HeaderValue::from_str(decimal(length).as_str()).ok()?;
         request.headers_mut().insert(http::header::CONTENT_LENGTH, value);
     }
+    if let Some((name, left)) = attempt.time_left() {
+        let name = http::HeaderName::from_bytes(name.as_bytes()).ok()?;
+        request.headers_mut().insert(name, HeaderValue::from_str(decimal(left).as_str()).ok()?);
+    }
     Some(request)
+}
+
+impl From<Pumping> for Sending {
+    fn from(pumping: Pumping) -> Self {
+        match pumping {
+            Pumping::AwaitsBody => Self::AwaitsBody,
+            Pumping::AwaitsPeer => Self::AwaitsUpstream,
+            Pumping::Done => Self::Done,
+        }
+    }
 }
 
 fn length(head: &ResponseHead) -> Option<u64> {
@@ -336,18 +354,22 @@ struct Awaiting {
     /// `None` once nobody wants the rest.
     pump: Option<Pump>,
     interim: u32,
-    silent_since: Option<Instant>,
-    write_stalled_since: Option<Instant>,
+    waiting: Waiting,
 }
 
 impl Awaiting {
-    fn poll(&mut self, attempt: &Attempt<'_>, cx: &mut Context<'_>) -> Poll<Result<Response<RecvStream>, Failure>> {
+    fn poll(
+        &mut self,
+        attempt: &Attempt<'_>,
+        member: Option<&Member>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<RecvStream>, Failure>> {
         let pumping = match self.poll_pump(cx) {
             Ok(pumping) => pumping,
             Err(failure) => return Poll::Ready(Err(failure)),
         };
         while let Poll::Ready(Some(Ok(interim))) = self.response.poll_informational(cx) {
-            self.silent_since = None;
+            self.waiting.reply_moved();
             if let Err(failure) = self.tell(interim, attempt) {
                 return Poll::Ready(Err(failure));
             }
@@ -355,7 +377,7 @@ impl Awaiting {
         match Pin::new(&mut self.response).poll(cx) {
             Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(failure(error))),
-            Poll::Pending => self.poll_deadlines(pumping, attempt, cx).map(Err),
+            Poll::Pending => self.waiting.poll(pumping.into(), attempt, member, cx).map(Err),
         }
     }
 
@@ -372,8 +394,7 @@ impl Awaiting {
             }
         };
         if pump.sent != before {
-            self.silent_since = None;
-            self.write_stalled_since = None;
+            self.waiting.request_moved();
         }
         Ok(pumping)
     }
@@ -396,26 +417,6 @@ impl Awaiting {
             interim(ResponseHead { status: parts.status, reason: String::new(), version: Version::Http2, fields });
         }
         Ok(())
-    }
-
-    fn poll_deadlines(&mut self, pumping: Pumping, attempt: &Attempt<'_>, cx: &mut Context<'_>) -> Poll<Failure> {
-        let mut alarm = attempt.alarm.borrow_mut();
-        if let Some(deadline) = attempt.deadline
-            && alarm.poll(cx, deadline).is_ready()
-        {
-            return Poll::Ready(Failure::DeadlinePassed);
-        }
-        match pumping {
-            Pumping::AwaitsBody => Poll::Pending,
-            Pumping::AwaitsPeer => {
-                let since = *self.write_stalled_since.get_or_insert_with(|| attempt.clock.now());
-                alarm.poll(cx, since + attempt.write).map(|()| Failure::WriteTimeout)
-            }
-            Pumping::Done => {
-                let since = *self.silent_since.get_or_insert_with(|| attempt.clock.now());
-                alarm.poll(cx, since + attempt.read).map(|()| Failure::ReadTimeout)
-            }
-        }
     }
 }
 

@@ -1,10 +1,14 @@
 //! The service side: connections to endpoints, their pools, and the call that every request upstream goes through.
 
 pub(crate) mod attempt;
+pub(crate) mod call;
 mod connect;
 pub(crate) mod endpoint;
 mod http1;
 mod http2;
 mod sender;
 pub(crate) mod service;
+pub(crate) mod shared;
 pub mod tls;
+mod waiting;
+mod watched;

@@ -1,20 +1,21 @@
-//! A service as one worker sees it, and the one way to call it: whatever calls upstream, driven by a client or not, goes
-//! through [`Service::call`].
+//! A service as one worker sees it: its endpoints as they are now, and connections to them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustls::ClientConfig;
 use tidegate_config::config::{self, UpstreamProtocol};
-use tidegate_core::balance::RoundRobin;
-use tidegate_core::body::Body;
+use tidegate_core::cluster::{Member, View};
 
 use super::attempt::{Attempt, Failure, Reply};
 use super::connect::{self, How, Opened};
 use super::endpoint::{Checkout, Endpoint};
 use super::http1;
 use super::http2::Session;
+use super::shared::Shared;
+use super::sticky::Sticky;
 use crate::alarm::until;
 use crate::telemetry::PoolCells;
 
@@ -23,88 +24,88 @@ pub(crate) struct Plan {
     pub(crate) config: Arc<config::Service>,
     /// Present if any endpoint uses TLS.
     pub(crate) tls: Option<Arc<ClientConfig>>,
-    pub(crate) balance: RoundRobin,
+    pub(crate) shared: Arc<Shared>,
+    /// Present where a cookie keeps clients with their endpoint.
+    pub(crate) sticky: Option<Sticky>,
 }
 
 /// A service on one worker, with its connections. It outlives snapshots as long as its configuration does not change.
 pub(crate) struct Service {
     pub(crate) plan: Arc<Plan>,
     pub(crate) cells: Arc<PoolCells>,
-    endpoints: Vec<Rc<Endpoint>>,
-    cursor: Cell<usize>,
+    pub(super) cursor: Cell<usize>,
+    pool: config::Pool,
+    seen: RefCell<Rc<Seen>>,
 }
 
-/// How a call went, besides its reply: for the log.
-#[derive(Default)]
-pub(crate) struct Tried {
-    pub(crate) attempts: u32,
-    pub(crate) endpoint: Option<Rc<Endpoint>>,
+/// The endpoints as they were at one moment.
+pub(super) struct Seen {
+    pub(super) view: Arc<View>,
+    /// In the order of the view's members.
+    pub(super) endpoints: Vec<Rc<Endpoint>>,
 }
 
 /// Something that takes one request.
-enum Channel {
+pub(super) enum Channel {
     Http1(Box<http1::Connection>),
     Http2(Rc<Session>),
 }
 
 impl Service {
     /// `workers` share the pool's limits; worker number `worker` starts at another endpoint than the others, so that
-    /// together they are even from the first request on.
-    pub(crate) fn new(plan: Arc<Plan>, cells: Arc<PoolCells>, worker: usize, workers: usize) -> Rc<Self> {
+    /// together they are even from the first request on. Connections of `last`, the same service before it was configured
+    /// anew, are kept where they are as they should be.
+    pub(crate) fn new(
+        plan: Arc<Plan>,
+        cells: Arc<PoolCells>,
+        (worker, workers): (usize, usize),
+        last: Option<&Self>,
+    ) -> Rc<Self> {
         let pool = share(plan.config.pool, workers);
-        let endpoints =
-            plan.config.endpoints.iter().map(|endpoint| Endpoint::new(endpoint.clone(), pool, &cells)).collect();
-        Rc::new(Self { plan, cells, endpoints, cursor: Cell::new(worker) })
+        let kept = last.filter(|last| connects_alike(&last.plan.config, &plan.config));
+        let kept = kept.map(|last| Rc::clone(&last.seen.borrow()));
+        let kept = kept.as_deref();
+        let seen = Seen::new(plan.shared.cluster.view(), kept, |member| Endpoint::of(member, pool, &cells));
+        let was_kept = |endpoint: &&Rc<Endpoint>| {
+            kept.is_some_and(|kept| kept.endpoints.iter().any(|old| Rc::ptr_eq(old, endpoint)))
+        };
+        seen.endpoints.iter().filter(was_kept).for_each(|endpoint| endpoint.share());
+        Rc::new(Self { cursor: Cell::new(worker), pool, seen: RefCell::new(Rc::new(seen)), plan, cells })
     }
 
-    /// Sends a request to an endpoint and returns the reply once its head is there.
-    ///
-    /// An endpoint that cannot be connected to is passed over for the next. A pooled connection that turns out to be closed
-    /// is replaced once, by a new one, if the service cannot have seen the request or may see it twice.
-    pub(crate) async fn call(&self, attempt: &mut Attempt<'_>, tried: &mut Tried) -> Result<Reply, Failure> {
-        let mut unreachable = Vec::new();
-        loop {
-            let picked = self.plan.balance.pick(&self.cursor, &unreachable);
-            let Some((index, endpoint)) = picked.and_then(|index| Some((index, self.endpoints.get(index)?))) else {
-                return Err(Failure::NoEndpoint);
-            };
-            tried.attempts += 1;
-            tried.endpoint = Some(Rc::clone(endpoint));
-            match self.call_endpoint(endpoint, attempt).await {
-                Err(Failure::Connect(_) | Failure::ConnectTimeout | Failure::Resolve(_))
-                    if unreachable.len() + 1 < self.endpoints.len() =>
-                {
-                    unreachable.push(index);
-                }
-                done => return done,
-            }
+    /// The endpoints as they are now.
+    #[inline]
+    pub(super) fn seen(&self, now: Instant) -> Rc<Seen> {
+        let seen = self.seen.borrow();
+        let cluster = &self.plan.shared.cluster;
+        let due = seen.view.next_change.is_some_and(|at| at <= now);
+        if !due && seen.view.revision == cluster.revision() {
+            return Rc::clone(&seen);
         }
+        drop(seen);
+        self.refresh(now)
     }
 
-    async fn call_endpoint(&self, endpoint: &Rc<Endpoint>, attempt: &mut Attempt<'_>) -> Result<Reply, Failure> {
-        let spare = attempt.body.replayable();
-        let (channel, reused) = self.channel(endpoint, attempt, false).await?;
-        let failure = match over(channel, attempt).await {
-            Ok(reply) => return Ok(reply),
-            Err(failure) => failure,
-        };
-        let Failure::Broken { sent, .. } = failure else { return Err(failure) };
-        let again = match spare {
-            Some(body) if !sent || attempt.head.method.is_idempotent() => Some(Body::full(body)),
-            // A stream can be sent again only if nothing of it was taken: then it was handed back.
-            None if !sent && !attempt.body.is_end() => Some(std::mem::take(&mut attempt.body)),
-            _ => None,
-        };
-        // A new connection that broke under a request was given up by the service, not by time: once is enough.
-        let (true, Some(body)) = (reused || !sent, again) else { return Err(failure) };
-        attempt.body = body;
-        self.cells.stale.up();
-        let (channel, _) = self.channel(endpoint, attempt, true).await?;
-        over(channel, attempt).await
+    #[cold]
+    fn refresh(&self, now: Instant) -> Rc<Seen> {
+        let cluster = &self.plan.shared.cluster;
+        cluster.settle(now);
+        let last = Rc::clone(&self.seen.borrow());
+        let view = cluster.view();
+        if view.revision == last.view.revision {
+            return last;
+        }
+        let seen = Seen::new(view, Some(&last), |member| Endpoint::of(member, self.pool, &self.cells));
+        for endpoint in last.endpoints.iter().filter(|old| !seen.endpoints.iter().any(|new| Rc::ptr_eq(old, new))) {
+            endpoint.release();
+        }
+        let seen = Rc::new(seen);
+        self.seen.replace(Rc::clone(&seen));
+        seen
     }
 
     /// A connection to the endpoint, and whether it was used before.
-    async fn channel(
+    pub(super) async fn channel(
         &self,
         endpoint: &Rc<Endpoint>,
         attempt: &Attempt<'_>,
@@ -122,7 +123,7 @@ impl Service {
         }
         let connect = attempt.clock.now() + self.plan.config.timeouts.connect;
         let (at, too_late) = match attempt.deadline {
-            Some(deadline) if deadline < connect => (deadline, Failure::DeadlinePassed),
+            Some(deadline) if deadline < connect => (deadline, Failure::DeadlinePassed { at_fault: true }),
             _ if endpoint.is_full() => (connect, Failure::PoolExhausted),
             _ => (connect, Failure::ConnectTimeout),
         };
@@ -168,8 +169,8 @@ impl Service {
     }
 
     /// Closes idle connections whose time has come.
-    pub(crate) fn prune(&self, now: std::time::Instant) {
-        for endpoint in &self.endpoints {
+    pub(crate) fn prune(&self, now: Instant) {
+        for endpoint in &self.seen(now).endpoints {
             endpoint.prune(now);
         }
     }
@@ -178,13 +179,27 @@ impl Service {
 impl Drop for Service {
     /// A pool and its idle connections know each other; somebody must let go.
     fn drop(&mut self) {
-        for endpoint in &self.endpoints {
-            endpoint.close();
+        for endpoint in &self.seen.borrow().endpoints {
+            endpoint.release();
         }
     }
 }
 
-async fn over(channel: Channel, attempt: &mut Attempt<'_>) -> Result<Reply, Failure> {
+impl Seen {
+    /// The members of `view`, with the pools of those that were seen before.
+    fn new(view: Arc<View>, last: Option<&Self>, make: impl Fn(&Arc<Member>) -> Rc<Endpoint>) -> Self {
+        let known = |member: &Member| last.and_then(|last| last.endpoints.iter().find(|old| old.id() == member.id));
+        let endpoints = view.members.iter().map(|member| known(member).map_or_else(|| make(member), Rc::clone));
+        Self { endpoints: endpoints.collect(), view }
+    }
+}
+
+/// Whether connections made for `one` are as good for `other`.
+fn connects_alike(one: &config::Service, other: &config::Service) -> bool {
+    one.protocol == other.protocol && one.tls == other.tls && one.pool == other.pool
+}
+
+pub(super) async fn over(channel: Channel, attempt: &mut Attempt<'_>) -> Result<Reply, Failure> {
     match channel {
         Channel::Http1(connection) => connection.exchange(attempt).await,
         Channel::Http2(session) => session.exchange(attempt).await,

@@ -1,0 +1,154 @@
+//! A request that goes to a service: what is sent, which endpoint it is kept with, what answers if the service cannot, and what
+//! the client gets of the reply.
+
+use std::sync::Arc;
+
+use tidegate_config::config::{self, Balancing, Fallback, Retry, Route, RouteRetry};
+use tidegate_core::affinity;
+use tidegate_core::client::Scheme;
+use tidegate_core::exchange::{Exchange, Reply};
+use tidegate_core::forward::{self, Forwarding, Returning};
+use tidegate_core::rejection::Rejection;
+use tidegate_core::rewrite;
+use tidegate_http1::ResponseHead;
+
+use crate::live::Live;
+use crate::serve::{self, Answer, Means};
+use crate::upstream::attempt::{self, Attempt, Choice, Failure};
+use crate::upstream::service::Service;
+use crate::worker::Local;
+
+/// Sends the exchange's request to a service, by its number in the snapshot.
+pub(crate) async fn forward_to(
+    live: &mut Live,
+    local: &Local,
+    route: &Route,
+    service: usize,
+    means: &Means<'_>,
+) -> Result<Answer, Rejection> {
+    let service = local.services.get(service).ok_or_else(|| Rejection::internal("a service is missing".to_owned()))?;
+    live.facts.service = Some(Arc::clone(&service.plan));
+    let choice = choice(service, &live.exchange, route);
+    let upgrade = prepare(&mut live.exchange, local, route)?;
+    let exchange = &mut live.exchange;
+    let interim = |mut head: ResponseHead| {
+        forward::interim(&mut head.fields);
+        (means.interim)(head);
+    };
+    let config = &*service.plan.config;
+    let mut attempt = Attempt {
+        body: std::mem::take(&mut exchange.body),
+        head: &exchange.head,
+        upgrade,
+        interim: Some(&interim),
+        read: config.timeouts.read,
+        stream_idle: local.snapshot.config.server.timeouts.stream_idle,
+        write: config.timeouts.write,
+        deadline: route.timeout.map(|timeout| exchange.started + timeout),
+        clock: &live.worker.clock,
+        net: &live.worker.net,
+        alarm: means.alarm,
+        buffers: &live.worker.buffers,
+        dice: &live.worker.dice,
+        choice,
+        retry: retry(route, config),
+        moves_on: false,
+        deadline_header: config.deadline_header.as_deref(),
+        at: None,
+    };
+    let mut called = service.call(&mut attempt, &mut live.facts.tried).await;
+    if let (Err(failure), Some(fallback)) = (&called, &config.fallback)
+        && failure.is_outage()
+    {
+        service.cells.fallbacks.up();
+        live.facts.cause = Some(failure.to_string());
+        match fallback {
+            Fallback::Respond(respond) => return serve::respond(respond),
+            Fallback::Service(name) => {
+                let other = other(local, name)?;
+                attempt.take_terms(&other.plan.config);
+                called = other.call(&mut attempt, &mut live.facts.tried).await;
+            }
+        }
+    }
+    let reply = called.map_err(|failure: Failure| failure.rejection())?;
+    live.facts.upstream = Some(live.worker.clock.now().saturating_duration_since(exchange.started));
+    keep_with_endpoint(live, service, choice);
+    Ok(returned(live, local, reply, upgrade))
+}
+
+/// What may keep the request with one endpoint, told from what its client sent.
+fn choice(service: &Service, exchange: &Exchange, route: &Route) -> Choice {
+    let pattern = &route.matches.path;
+    match &service.plan.config.balancing {
+        Balancing::IpHash => {
+            Choice { affinity: affinity::of(&config::Key::ClientIp, exchange, pattern), ..Choice::default() }
+        }
+        Balancing::ConsistentHash(key) => {
+            Choice { affinity: affinity::of(key, exchange, pattern), ..Choice::default() }
+        }
+        Balancing::StickyCookie(_) => {
+            let preferred = service.plan.sticky.as_ref().and_then(|sticky| sticky.preferred(&exchange.head.fields));
+            Choice { preferred, ..Choice::default() }
+        }
+        Balancing::RoundRobin
+        | Balancing::LeastConnections
+        | Balancing::LeastTime
+        | Balancing::PowerOfTwo
+        | Balancing::Random => Choice::default(),
+    }
+}
+
+/// Makes the client's head the service's. Returns the upgrade that is asked for, if the route allows it.
+fn prepare<'a>(exchange: &mut Exchange, local: &Local, route: &'a Route) -> Result<Option<&'a str>, Rejection> {
+    let server = &local.snapshot.config.server;
+    let upgrade = forward::upgrade_requested(&exchange.head, &route.upgrade);
+    let host = rewrite::apply(exchange, route)?;
+    forward::request(
+        &mut exchange.head,
+        &Forwarding {
+            peer: &exchange.peer,
+            client: exchange.client,
+            scheme: exchange.scheme,
+            host: host.as_deref(),
+            request_id: (&server.request_id.header, exchange.request_id.as_str()),
+            upgrade,
+        },
+    );
+    Ok(upgrade)
+}
+
+fn retry<'a>(route: &'a Route, service: &'a config::Service) -> Option<&'a Retry> {
+    match &route.retry {
+        RouteRetry::OfService => service.retry.as_ref(),
+        RouteRetry::Off => None,
+        RouteRetry::Own(retry) => Some(retry),
+    }
+}
+
+fn other<'a>(local: &'a Local, name: &str) -> Result<&'a Service, Rejection> {
+    let found = local.services.iter().find(|service| &*service.plan.config.name == name);
+    found.map(|service| &**service).ok_or_else(|| Rejection::internal(format!("the fallback `{name}` is missing")))
+}
+
+/// Sets the cookie of a client that has none, or whose endpoint is another one now.
+fn keep_with_endpoint(live: &mut Live, service: &Service, choice: Choice) {
+    let (Some(sticky), Some(endpoint)) = (&service.plan.sticky, &live.facts.tried.endpoint) else { return };
+    let Some(key) = endpoint.member.as_ref().map(|member| member.key) else { return };
+    if choice.preferred != Some(key) {
+        live.cookies.push(sticky.set_cookie(key, live.exchange.scheme == Scheme::Https));
+    }
+}
+
+fn returned(live: &Live, local: &Local, mut received: attempt::Reply, upgrade: Option<&str>) -> Answer {
+    let switched = received.tunnel.is_some();
+    forward::reply(
+        &mut received.head.fields,
+        &Returning {
+            version: received.head.version,
+            request_id: (&local.snapshot.config.server.request_id.header, live.exchange.request_id.as_str()),
+            upgrade: upgrade.filter(|_| switched),
+        },
+    );
+    Answer { reply: Reply { head: received.head, body: received.body }, tunnel: received.tunnel, close: false }
+}

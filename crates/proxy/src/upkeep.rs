@@ -1,0 +1,150 @@
+//! What is done for services without any request: active checks, discovery, and whatever time alone changes. It has a thread of
+//! its own, so that a busy worker never delays a check, nor a check a request.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tidegate_core::clock::Clock;
+use tidegate_core::cluster::Cluster;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
+
+use crate::alarm::pause;
+use crate::buffers::Buffers;
+use crate::net::Net;
+use crate::snapshot::Snapshot;
+use crate::tasks::{Task, spawn_local};
+use crate::upstream::service::Plan;
+use crate::upstream::{discovery, probe};
+
+/// How often a service is looked at.
+const TICK: Duration = Duration::from_millis(200);
+
+/// What checks and discoveries work with.
+pub(crate) struct Means {
+    pub(crate) clock: Clock,
+    pub(crate) net: Rc<Net>,
+    pub(crate) buffers: Rc<Buffers>,
+}
+
+/// Looks after the services of the snapshot in use; what did not change is not disturbed. It must be used on a local runtime.
+pub(crate) struct Upkeep {
+    means: Rc<Means>,
+    tended: Vec<Tended>,
+}
+
+struct Tended {
+    plan: Arc<Plan>,
+    _task: Task,
+}
+
+impl Upkeep {
+    pub(crate) fn new(means: Means) -> Self {
+        Self { means: Rc::new(means), tended: Vec::new() }
+    }
+
+    /// These services, and no others, from now on.
+    pub(crate) fn adopt(&mut self, snapshot: &Snapshot) {
+        self.tended.retain(|tended| snapshot.services.iter().any(|plan| Arc::ptr_eq(plan, &tended.plan)));
+        for plan in &snapshot.services {
+            if !self.tended.iter().any(|tended| Arc::ptr_eq(plan, &tended.plan)) {
+                let task = spawn_local(tend(Arc::clone(plan), Rc::clone(&self.means)));
+                self.tended.push(Tended { plan: Arc::clone(plan), _task: task });
+            }
+        }
+    }
+}
+
+/// Never ends.
+async fn tend(plan: Arc<Plan>, means: Rc<Means>) {
+    let _discovery = plan.config.discovery.as_ref().map(|discovery| discover(discovery, &plan, &means));
+    let mut checks = BTreeMap::new();
+    loop {
+        let cluster = &plan.shared.cluster;
+        cluster.settle(means.clock.now());
+        tell(&plan.config.name, cluster);
+        if plan.config.health.is_some() {
+            check_all(&plan, &means, &mut checks);
+        }
+        pause(&means.clock, TICK).await;
+    }
+}
+
+/// One task for every endpoint that the service has now.
+fn check_all(plan: &Arc<Plan>, means: &Rc<Means>, checks: &mut BTreeMap<u64, Task>) {
+    let view = plan.shared.cluster.view();
+    checks.retain(|id, _| view.members.iter().any(|member| member.id == *id));
+    for member in &view.members {
+        checks.entry(member.id).or_insert_with(|| {
+            spawn_local(probe::watch(Arc::clone(plan), Arc::clone(member), Rc::clone(means)))
+        });
+    }
+}
+
+/// Logs what became of endpoints.
+fn tell(service: &str, cluster: &Cluster) {
+    for event in cluster.events() {
+        tracing::info!(
+            service,
+            endpoint = &*event.endpoint,
+            from = event.from.as_str(),
+            to = event.to.as_str(),
+            reason = %event.reason,
+            "endpoint"
+        );
+    }
+}
+
+/// The thread on which services are looked after.
+pub(crate) struct Keeper {
+    /// Closed to end the thread.
+    snapshots: Option<mpsc::UnboundedSender<Arc<Snapshot>>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Keeper {
+    /// # Errors
+    /// The system gives no thread, or no runtime for it.
+    pub(crate) fn start(clock: Clock, snapshot: Arc<Snapshot>) -> io::Result<Self> {
+        let (snapshots, mut received) = mpsc::unbounded_channel::<Arc<Snapshot>>();
+        let work = move || {
+            let runtime = match Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default()) {
+                Ok(runtime) => runtime,
+                Err(error) => return tracing::error!("services cannot be looked after: {error}"),
+            };
+            runtime.block_on(async move {
+                let buffers = Rc::new(Buffers::new(snapshot.config.server.buffers));
+                let mut upkeep = Upkeep::new(Means { clock, net: Rc::new(Net::System), buffers });
+                upkeep.adopt(&snapshot);
+                drop(snapshot);
+                while let Some(snapshot) = received.recv().await {
+                    upkeep.adopt(&snapshot);
+                }
+            });
+            runtime.shutdown_background();
+        };
+        let thread = thread::Builder::new().name("upkeep".into()).spawn(work)?;
+        Ok(Self { snapshots: Some(snapshots), thread: Some(thread) })
+    }
+
+    /// The services of `snapshot`, and no others, from now on.
+    pub(crate) fn adopt(&self, snapshot: &Arc<Snapshot>) {
+        if let Some(snapshots) = &self.snapshots {
+            // A thread that is gone has said so.
+            snapshots.send(Arc::clone(snapshot)).ok();
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.snapshots = None;
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}

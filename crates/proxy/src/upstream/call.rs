@@ -1,0 +1,366 @@
+//! One call of a service: which endpoint takes it, for how long, and whether it is tried again. Whatever calls upstream, driven
+//! by a client or not, goes through [`Service::call`].
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tidegate_config::config;
+use tidegate_core::balance::{Nanos, Pick};
+use tidegate_core::body::{Body, Recording};
+use tidegate_core::cluster::{Outcome, Refusal, Ticket};
+use tidegate_core::concurrency::{Entry, Slot};
+use tidegate_core::retry::{self, Again, Happened};
+use tidegate_http1::Known;
+
+use super::attempt::{Attempt, Failure, Reply};
+use super::endpoint::Endpoint;
+use super::service::{Channel, Seen, Service, over};
+use super::watched::{Hold, watch};
+use crate::alarm::{pause, until};
+
+/// How a call went, besides its reply: for the log.
+#[derive(Default)]
+pub(crate) struct Tried {
+    pub(crate) attempts: u32,
+    pub(crate) endpoint: Option<Rc<Endpoint>>,
+}
+
+/// What a request's body leaves behind for another try.
+enum Spare {
+    /// All of it, in one piece.
+    Whole(bytes::Bytes),
+    /// What was read of it, and the rest of the stream.
+    Recording(Recording),
+    /// Nothing, unless nothing was taken.
+    None,
+}
+
+impl Spare {
+    /// `keep` is the longest stream that is worth keeping.
+    fn of(body: &mut Body, keep: Option<u64>) -> Self {
+        match (body.replayable(), keep) {
+            (Some(whole), _) => Self::Whole(whole),
+            (None, Some(limit)) => body.record(limit).map_or(Self::None, Self::Recording),
+            (None, None) => Self::None,
+        }
+    }
+
+    /// The body once more. `left` is what the last try handed back.
+    fn again(&self, left: &mut Body) -> Option<Body> {
+        match self {
+            Self::Whole(whole) => Some(Body::full(whole.clone())),
+            Self::Recording(recording) => recording.replay(),
+            // A stream of which nothing was taken was handed back.
+            Self::None if !left.is_end() => Some(std::mem::take(left)),
+            Self::None => None,
+        }
+    }
+}
+
+/// Where the tries of one call have been.
+#[derive(Default)]
+struct Trail {
+    /// Members that were tried.
+    used: Vec<u64>,
+    /// How often the request may have been seen by an endpoint.
+    tries: u32,
+}
+
+impl Service {
+    /// Sends a request to an endpoint and returns the reply once its head is there.
+    ///
+    /// An endpoint that cannot be connected to is passed over for the next, as long as there is one. Other failures, and replies
+    /// that the service's `retry` names, are tried again within its bounds.
+    pub(crate) async fn call(&self, attempt: &mut Attempt<'_>, tried: &mut Tried) -> Result<Reply, Failure> {
+        let slot = match &self.plan.config.concurrency {
+            Some(limit) => Some(Box::pin(self.enter(limit, attempt)).await?),
+            None => None,
+        };
+        self.plan.shared.budget.request(attempt.clock.now());
+        let (mut reply, ticket) = match self.hedges_after(attempt) {
+            Some(after) => Box::pin(self.hedged(attempt, tried, after)).await?,
+            None => self.tries(attempt, tried, Trail::default()).await?,
+        };
+        watch(&mut reply, Hold { ticket, slot }, attempt.clock);
+        Ok(reply)
+    }
+
+    /// A place among the requests that the service takes at once.
+    async fn enter(&self, limit: &config::Concurrency, attempt: &Attempt<'_>) -> Result<Slot, Failure> {
+        let entering = match self.plan.shared.limit.try_enter() {
+            Entry::Entered(slot) => return Ok(slot),
+            Entry::Queued(entering) => entering,
+            Entry::Full => return Err(Failure::Saturated),
+        };
+        let patience = attempt.clock.now() + limit.queue_timeout;
+        let (at, too_late) = match attempt.deadline {
+            Some(deadline) if deadline < patience => (deadline, Failure::DeadlinePassed { at_fault: false }),
+            _ => (patience, Failure::Saturated),
+        };
+        until(attempt.clock, at, entering).await.ok_or(too_late)
+    }
+
+    async fn tries(
+        &self,
+        attempt: &mut Attempt<'_>,
+        tried: &mut Tried,
+        mut trail: Trail,
+    ) -> Result<(Reply, Ticket), Failure> {
+        let deadline = attempt.deadline;
+        let repeatable = repeatable(attempt);
+        let spare = Spare::of(&mut attempt.body, worth_keeping(attempt).filter(|_| repeatable));
+        loop {
+            let (seen, mut ticket) = self.choose(attempt, &trail)?;
+            let endpoint = seen.endpoints.get(ticket.index).ok_or_else(|| Failure::NoEndpoint { again_in: None })?;
+            tried.attempts += 1;
+            tried.endpoint = Some(Rc::clone(endpoint));
+            if let Some(at) = attempt.at {
+                at.set(Some(endpoint.id()));
+            }
+            attempt.deadline = try_deadline(attempt, deadline);
+            attempt.moves_on = attempt.retry.is_some_and(|retry| trail.tries + 1 < retry.attempts) && repeatable;
+            let result = self.call_endpoint(endpoint, attempt, &spare).await;
+            let per_try = std::mem::replace(&mut attempt.deadline, deadline) != deadline;
+            let result = result.map_err(|failure| failure.of_try(per_try));
+            let now = attempt.clock.now();
+            if let Some(outcome) = outcome(&result) {
+                ticket.head(outcome, now);
+            }
+            let Some(again) = self.again(&result, attempt, &mut trail, seen.endpoints.len()) else {
+                return result.map(|reply| (reply, ticket));
+            };
+            let Some(body) = spare.again(&mut attempt.body) else { return result.map(|reply| (reply, ticket)) };
+            attempt.body = body;
+            trail.used.push(endpoint.id());
+            drop((result, ticket, seen));
+            if !again.is_zero() {
+                Box::pin(pause(attempt.clock, again)).await;
+            }
+        }
+    }
+
+    /// The endpoint for the next try, and the admission to it.
+    fn choose(&self, attempt: &Attempt<'_>, trail: &Trail) -> Result<(Rc<Seen>, Ticket), Failure> {
+        let now = attempt.clock.now();
+        let seen = self.seen(now);
+        let mut excluded = Vec::new();
+        if !trail.used.is_empty() {
+            let used = |endpoint: &Rc<Endpoint>| trail.used.contains(&endpoint.id());
+            excluded.extend(seen.endpoints.iter().enumerate().filter(|(_, at)| used(at)).map(|(index, _)| index));
+        }
+        let pick = Pick {
+            cursor: &self.cursor,
+            excluded: &excluded,
+            random: attempt.dice.borrow_mut().u64(..),
+            affinity: attempt.choice.affinity,
+            preferred: attempt.choice.preferred,
+            now: self.plan.shared.cluster.nanos(now),
+            active: self.plan.shared.cluster.active(),
+        };
+        let chosen = match seen.view.choose(&pick, now) {
+            // Nobody is left who was not tried: better the same one again than nobody.
+            Err(Refusal::AllTried) => seen.view.choose(&Pick { excluded: &[], ..pick }, now),
+            chosen => chosen,
+        };
+        match chosen {
+            Ok(ticket) => Ok((seen, ticket)),
+            Err(Refusal::Open { retry_after }) => Err(Failure::CircuitOpen { again_in: retry_after }),
+            Err(Refusal::NoEndpoint { retry_after }) => Err(Failure::NoEndpoint { again_in: retry_after }),
+            Err(Refusal::AllTried) => Err(Failure::NoEndpoint { again_in: None }),
+        }
+    }
+
+    /// How long to wait before the next try, if there is to be one.
+    fn again(
+        &self,
+        result: &Result<Reply, Failure>,
+        attempt: &Attempt<'_>,
+        trail: &mut Trail,
+        endpoints: usize,
+    ) -> Option<Duration> {
+        let retry = attempt.retry?;
+        let happened = happened(result)?;
+        if matches!(happened, Happened::Connect) && trail.used.len() + 1 < endpoints {
+            // Nothing was sent, and another endpoint is there: this was no try of the request.
+            self.cells.passed_over.up();
+            return Some(Duration::ZERO);
+        }
+        trail.tries += 1;
+        let now = attempt.clock.now();
+        let said = match result {
+            Ok(reply) => reply.head.fields.text(Known::RetryAfter).map(str::to_owned),
+            Err(_) => None,
+        };
+        let facts = retry::Facts {
+            method: &attempt.head.method,
+            tries: trail.tries,
+            left: attempt.deadline.map(|deadline| deadline.saturating_duration_since(now)),
+            retry_after: said.as_deref(),
+            wall: attempt.clock.wall(),
+            random: attempt.dice.borrow_mut().u64(..),
+        };
+        let Again::After(wait) = retry::decide(retry, happened, &facts) else { return None };
+        if !self.plan.shared.budget.try_take(retry.budget, retry.budget_floor, now) {
+            self.cells.budget_exhausted.up();
+            return None;
+        }
+        self.cells.retries.up();
+        Some(wait)
+    }
+
+    /// One try at one endpoint. A pooled connection that turns out to be closed is replaced once, by a new one, if the service
+    /// cannot have seen the request or may see it twice.
+    async fn call_endpoint(
+        &self,
+        endpoint: &Rc<Endpoint>,
+        attempt: &mut Attempt<'_>,
+        spare: &Spare,
+    ) -> Result<Reply, Failure> {
+        let (channel, reused) = self.channel(endpoint, attempt, false).await?;
+        let failure = match over(channel, attempt).await {
+            Ok(reply) => return Ok(reply),
+            Err(failure) => failure,
+        };
+        let Failure::Broken { sent, .. } = failure else { return Err(failure) };
+        // A new connection that broke under a request was given up by the service, not by time.
+        if !(reused || !sent) || sent && !attempt.head.method.is_idempotent() {
+            return Err(failure);
+        }
+        let Some(body) = spare.again(&mut attempt.body) else { return Err(failure) };
+        attempt.body = body;
+        self.cells.stale.up();
+        let (channel, _): (Channel, bool) = self.channel(endpoint, attempt, true).await?;
+        over(channel, attempt).await
+    }
+
+    /// When a second try is to be made beside the first: not for requests that may not be sent twice.
+    fn hedges_after(&self, attempt: &Attempt<'_>) -> Option<Duration> {
+        let hedge = self.plan.config.hedge?;
+        if !attempt.head.method.is_idempotent() || attempt.upgrade.is_some() || attempt.body.replayable().is_none() {
+            return None;
+        }
+        match hedge {
+            config::Hedge::After(after) => Some(after),
+            config::Hedge::Percentile(share) => self.plan.shared.latencies.percentile(share),
+        }
+    }
+
+    /// The first answer of two: the second try begins, elsewhere and within the retry budget, if the first takes longer than
+    /// `after`. Whoever comes second is cancelled.
+    async fn hedged(
+        &self,
+        attempt: &mut Attempt<'_>,
+        tried: &mut Tried,
+        after: Duration,
+    ) -> Result<(Reply, Ticket), Failure> {
+        let at = Cell::new(None);
+        let body = attempt.body.replayable().unwrap_or_default();
+        let alarms = [Rc::default(), Rc::default()].map(|_: Rc<()>| attempt.new_alarm());
+        let [first_alarm, second_alarm] = &alarms;
+        let mut first = attempt.twin(Body::full(body.clone()), first_alarm);
+        first.at = Some(&at);
+        let mut second = attempt.twin(Body::full(body), second_alarm);
+        let (mut first_tried, mut second_tried) = (Tried::default(), Tried::default());
+        let (result, by_second) = {
+            let mut one = std::pin::pin!(self.tries(&mut first, &mut first_tried, Trail::default()));
+            match until(attempt.clock, attempt.clock.now() + after, one.as_mut()).await {
+                Some(done) => (done, false),
+                None if !self.may_hedge(attempt) => (one.await, false),
+                None => {
+                    let trail = Trail { used: at.get().into_iter().collect(), tries: 0 };
+                    let other = std::pin::pin!(self.tries(&mut second, &mut second_tried, trail));
+                    race(one, other).await
+                }
+            }
+        };
+        let attempts = first_tried.attempts + second_tried.attempts;
+        *tried = if by_second { second_tried } else { first_tried };
+        tried.attempts = attempts;
+        result
+    }
+
+    fn may_hedge(&self, attempt: &Attempt<'_>) -> bool {
+        let (budget, floor) = attempt.retry.map_or((0.2, 3), |retry| (retry.budget, retry.budget_floor));
+        let may = self.plan.shared.budget.try_take(budget, floor, attempt.clock.now());
+        if may { self.cells.hedges.up() } else { self.cells.budget_exhausted.up() }
+        may
+    }
+}
+
+/// The first of two that succeeds, or the failure of the first; and whether it was the second.
+async fn race<T, E>(
+    mut first: Pin<&mut impl Future<Output = Result<T, E>>>,
+    mut second: Pin<&mut impl Future<Output = Result<T, E>>>,
+) -> (Result<T, E>, bool) {
+    let mut failures = (None, None);
+    poll_fn(|cx| {
+        if failures.0.is_none()
+            && let Poll::Ready(done) = first.as_mut().poll(cx)
+        {
+            match done {
+                Ok(won) => return Poll::Ready((Ok(won), false)),
+                Err(failure) => failures.0 = Some(failure),
+            }
+        }
+        if failures.1.is_none()
+            && let Poll::Ready(done) = second.as_mut().poll(cx)
+        {
+            match done {
+                Ok(won) => return Poll::Ready((Ok(won), true)),
+                Err(failure) => failures.1 = Some(failure),
+            }
+        }
+        match (&failures.1, failures.0.take()) {
+            (Some(_), Some(failure)) => Poll::Ready((Err(failure), false)),
+            (_, first) => {
+                failures.0 = first;
+                Poll::Pending
+            }
+        }
+    })
+    .await
+}
+
+/// Whether the request may reach an endpoint twice.
+fn repeatable(attempt: &Attempt<'_>) -> bool {
+    let all = attempt.retry.is_some_and(|retry| retry.methods == config::RetryMethods::All);
+    attempt.upgrade.is_none() && (all || attempt.head.method.is_idempotent())
+}
+
+/// How long a streamed body may be that is kept for another try.
+fn worth_keeping(attempt: &Attempt<'_>) -> Option<u64> {
+    let retry = attempt.retry.filter(|retry| retry.attempts > 1 && retry.buffer > 0)?;
+    attempt.body.length().is_none_or(|length| length <= retry.buffer).then_some(retry.buffer)
+}
+
+/// When one try must have its reply's head: the last of them may use all the time that the request has.
+fn try_deadline(attempt: &Attempt<'_>, deadline: Option<Instant>) -> Option<Instant> {
+    let Some(per_try) = attempt.retry.and_then(|retry| retry.per_try_timeout) else { return deadline };
+    let at = attempt.clock.now() + per_try;
+    Some(deadline.map_or(at, |deadline| deadline.min(at)))
+}
+
+/// What the endpoint is to be blamed or praised for; `None` if it had no part in what happened.
+fn outcome(result: &Result<Reply, Failure>) -> Option<Outcome> {
+    match result {
+        Ok(reply) => Some(Outcome::Status(reply.head.status.as_u16())),
+        Err(failure) => failure.outcome(),
+    }
+}
+
+fn happened(result: &Result<Reply, Failure>) -> Option<Happened> {
+    match result {
+        Ok(reply) => Some(Happened::Status(reply.head.status.as_u16())),
+        Err(Failure::Broken { sent, .. }) => Some(Happened::Reset { sent: *sent }),
+        Err(failure) => match failure.outcome()? {
+            Outcome::Connect => Some(Happened::Connect),
+            Outcome::Reset => Some(Happened::Reset { sent: true }),
+            Outcome::Timeout => Some(Happened::Timeout),
+            Outcome::Status(status) => Some(Happened::Status(status)),
+        },
+    }
+}

@@ -1,0 +1,47 @@
+//! What all workers share of a service for as long as a service of its name is configured, whatever its configuration becomes:
+//! the state of its endpoints, and what keeps retries, hedges and queues in bounds.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tidegate_config::config;
+use tidegate_core::cluster::Cluster;
+use tidegate_core::concurrency::Limit;
+use tidegate_core::hedge::Latencies;
+use tidegate_core::retry::Budget;
+
+/// See the module.
+pub(crate) struct Shared {
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) budget: Budget,
+    pub(crate) latencies: Latencies,
+    pub(crate) limit: Arc<Limit>,
+    /// What sticky cookies are signed with where the configuration names no secret.
+    pub(crate) secret: [u8; 32],
+}
+
+impl Shared {
+    pub(crate) fn new(config: &Arc<config::Service>, zone: Option<Arc<str>>, now: Instant) -> Arc<Self> {
+        let mut secret = [0; 32];
+        fastrand::fill(&mut secret);
+        let (max, queue) = places(config);
+        Arc::new(Self {
+            cluster: Cluster::new(Arc::clone(config), zone, now, fastrand::u64(..)),
+            budget: Budget::new(now),
+            latencies: Latencies::new(now),
+            limit: Limit::new(max, queue),
+            secret,
+        })
+    }
+
+    /// The service means this from now on. Endpoints that it still has keep their state.
+    pub(crate) fn configure(&self, config: &Arc<config::Service>, zone: Option<Arc<str>>, now: Instant) {
+        let (max, queue) = places(config);
+        self.limit.configure(max, queue);
+        self.cluster.configure(Arc::clone(config), zone, now);
+    }
+}
+
+fn places(config: &config::Service) -> (usize, usize) {
+    config.concurrency.as_ref().map_or((usize::MAX, 0), |limit| (limit.max, limit.queue))
+}
