@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use tidegate_config::config::{self, Config};
 use tidegate_config::problem::Problems;
-use tidegate_core::balance::RoundRobin;
+use tidegate_core::balance::{Candidate, Load, Strategy, stable_hash};
 use tidegate_core::client::TrustedProxies;
 use tidegate_core::route::Router;
 use tidegate_http1::Limits;
@@ -128,8 +128,14 @@ fn plan(service: &Arc<config::Service>, last: Option<&Snapshot>, roots: &SystemR
     } else {
         None
     };
-    let weights: Vec<u32> = service.endpoints.iter().map(|endpoint| endpoint.weight).collect();
-    Ok(Arc::new(Plan { config: Arc::clone(service), tls, balance: RoundRobin::new(&weights) }))
+    let candidates: Vec<Candidate> = service.endpoints.iter().zip(0..).map(candidate).collect();
+    let balance = Strategy::new(&service.balancing, &candidates);
+    Ok(Arc::new(Plan { config: Arc::clone(service), tls, balance }))
+}
+
+fn candidate((endpoint, index): (&config::Endpoint, u32)) -> Candidate {
+    let key = stable_hash(endpoint.authority.as_bytes());
+    Candidate { index, weight: endpoint.weight, key, load: Arc::new(Load::default()) }
 }
 
 fn target(target: &config::Target, config: &Config) -> Target {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 use tidegate_config::config::{self, UpstreamProtocol};
-use tidegate_core::balance::RoundRobin;
+use tidegate_core::balance::{Balance, Pick, Strategy};
 use tidegate_core::body::Body;
 
 use super::attempt::{Attempt, Failure, Reply};
@@ -23,7 +23,7 @@ pub(crate) struct Plan {
     pub(crate) config: Arc<config::Service>,
     /// Present if any endpoint uses TLS.
     pub(crate) tls: Option<Arc<ClientConfig>>,
-    pub(crate) balance: RoundRobin,
+    pub(crate) balance: Strategy,
 }
 
 /// A service on one worker, with its connections. It outlives snapshots as long as its configuration does not change.
@@ -64,7 +64,7 @@ impl Service {
     pub(crate) async fn call(&self, attempt: &mut Attempt<'_>, tried: &mut Tried) -> Result<Reply, Failure> {
         let mut unreachable = Vec::new();
         loop {
-            let picked = self.plan.balance.pick(&self.cursor, &unreachable);
+            let picked = self.plan.balance.pick(&Pick { excluded: &unreachable, ..Pick::new(&self.cursor) });
             let Some((index, endpoint)) = picked.and_then(|index| Some((index, self.endpoints.get(index)?))) else {
                 return Err(Failure::NoEndpoint);
             };
