@@ -1,14 +1,18 @@
 //! A message body on its way through the gateway. A body owns its call: polling it drives whatever produces it (the
 //! connection it is read from, the request that is still being sent), and dropping it cancels that.
 
+mod record;
+
 use std::fmt;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tidegate_http1::Fields;
 
+pub use record::Recording;
+
 /// A piece of a body.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Frame {
     /// Never empty.
     Data(Bytes),

@@ -5,14 +5,17 @@ pub mod balance;
 pub mod body;
 pub mod client;
 pub mod clock;
+pub mod concurrency;
 pub mod exchange;
 pub mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod hedge;
 pub mod path;
 pub mod query;
 pub mod rejection;
 pub mod request_id;
+pub mod retry;
 pub mod rewrite;
 pub mod route;
 pub mod template;
