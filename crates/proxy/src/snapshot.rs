@@ -8,6 +8,7 @@ use rustls::ServerConfig;
 use tidegate_config::config::{self, Config};
 use tidegate_config::problem::Problems;
 use tidegate_core::client::TrustedProxies;
+use tidegate_core::retry::Budget;
 use tidegate_core::route::Router;
 use tidegate_http1::Limits;
 
@@ -154,7 +155,9 @@ fn plan(
         config::Balancing::StickyCookie(cookie) => Some(Sticky::new(cookie, shared.secret)),
         _ => None,
     };
-    Ok(Arc::new(Plan { config: Arc::clone(service), tls, shared, sticky }))
+    let (share, floor) = service.retry.as_ref().map_or((0.2, 3), |retry| (retry.budget, retry.budget_floor));
+    let budget = Budget::new(share, floor, now);
+    Ok(Arc::new(Plan { config: Arc::clone(service), tls, shared, budget, sticky }))
 }
 
 fn target(target: &config::Target, config: &Config) -> Target {

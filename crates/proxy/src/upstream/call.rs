@@ -13,14 +13,15 @@ use tidegate_core::balance::{Nanos, Pick};
 use tidegate_core::body::{Body, Recording};
 use tidegate_core::cluster::{Outcome, Refusal, Ticket};
 use tidegate_core::concurrency::{Entry, Slot};
-use tidegate_core::retry::{self, Again, Happened};
+use tidegate_core::retry::{self, Decision};
 use tidegate_http1::Known;
 
 use super::attempt::{Attempt, Failure, Reply};
 use super::endpoint::Endpoint;
-use super::service::{Channel, Seen, Service, over};
+use super::service::{Seen, Service, over};
 use super::watched::{Hold, watch};
 use crate::alarm::{pause, until};
+use crate::telemetry::{self, PoolCells};
 
 /// How a call went, besides its reply: for the log.
 #[derive(Default)]
@@ -44,19 +45,31 @@ impl Spare {
     fn of(body: &mut Body, keep: Option<u64>) -> Self {
         match (body.replayable(), keep) {
             (Some(whole), _) => Self::Whole(whole),
-            (None, Some(limit)) => body.record(limit).map_or(Self::None, Self::Recording),
+            (None, Some(limit)) => Self::Recording(body.record(limit)),
             (None, None) => Self::None,
         }
     }
 
-    /// The body once more. `left` is what the last try handed back.
-    fn again(&self, left: &mut Body) -> Option<Body> {
+    /// The body for another try, after one that failed and handed back `left`.
+    fn after_failure(&self, left: &mut Body) -> Option<Body> {
+        let left = std::mem::take(left);
         match self {
             Self::Whole(whole) => Some(Body::full(whole.clone())),
-            Self::Recording(recording) => recording.replay(),
+            Self::Recording(recording) => {
+                drop(left);
+                recording.replay()
+            }
             // A stream of which nothing was taken was handed back.
-            Self::None if !left.is_end() => Some(std::mem::take(left)),
-            Self::None => None,
+            Self::None => (!left.is_end()).then_some(left),
+        }
+    }
+
+    /// The body for another try, after one that got a reply, which may still be reading the request.
+    fn after_reply(&self) -> Option<Body> {
+        match self {
+            Self::Whole(whole) => Some(Body::full(whole.clone())),
+            Self::Recording(recording) if recording.is_whole() => recording.replay(),
+            Self::Recording(_) | Self::None => None,
         }
     }
 }
@@ -80,7 +93,7 @@ impl Service {
             Some(limit) => Some(Box::pin(self.enter(limit, attempt)).await?),
             None => None,
         };
-        self.plan.shared.budget.request(attempt.clock.now());
+        self.plan.budget.request(attempt.clock.now());
         let (mut reply, ticket) = match self.hedges_after(attempt) {
             Some(after) => Box::pin(self.hedged(attempt, tried, after)).await?,
             None => self.tries(attempt, tried, Trail::default()).await?,
@@ -91,7 +104,7 @@ impl Service {
 
     /// A place among the requests that the service takes at once.
     async fn enter(&self, limit: &config::Concurrency, attempt: &Attempt<'_>) -> Result<Slot, Failure> {
-        let entering = match self.plan.shared.limit.try_enter() {
+        let entering = match self.plan.shared.limit.enter() {
             Entry::Entered(slot) => return Ok(slot),
             Entry::Queued(entering) => entering,
             Entry::Full => return Err(Failure::Saturated),
@@ -121,6 +134,7 @@ impl Service {
             if let Some(at) = attempt.at {
                 at.set(Some(endpoint.id()));
             }
+            let began = attempt.clock.now();
             attempt.deadline = try_deadline(attempt, deadline);
             attempt.moves_on = attempt.retry.is_some_and(|retry| trail.tries + 1 < retry.attempts) && repeatable;
             let result = self.call_endpoint(endpoint, attempt, &spare).await;
@@ -129,12 +143,20 @@ impl Service {
             let now = attempt.clock.now();
             if let Some(outcome) = outcome(&result) {
                 ticket.head(outcome, now);
+                if self.plan.config.hedge.is_some() {
+                    self.plan.shared.latencies.record(now.saturating_duration_since(began), now);
+                }
             }
-            let Some(again) = self.again(&result, attempt, &mut trail, seen.endpoints.len()) else {
+            let body = match &result {
+                Ok(reply) if !is_retryable(reply, attempt) => return result.map(|reply| (reply, ticket)),
+                Ok(_) => spare.after_reply(),
+                Err(_) => spare.after_failure(&mut attempt.body),
+            };
+            let replayable = body.is_some();
+            attempt.body = body.unwrap_or_default();
+            let Some(again) = self.again(&result, attempt, (&mut trail, seen.endpoints.len(), replayable)) else {
                 return result.map(|reply| (reply, ticket));
             };
-            let Some(body) = spare.again(&mut attempt.body) else { return result.map(|reply| (reply, ticket)) };
-            attempt.body = body;
             trail.used.push(endpoint.id());
             drop((result, ticket, seen));
             if !again.is_zero() {
@@ -179,37 +201,37 @@ impl Service {
         &self,
         result: &Result<Reply, Failure>,
         attempt: &Attempt<'_>,
-        trail: &mut Trail,
-        endpoints: usize,
+        (trail, endpoints, replayable): (&mut Trail, usize, bool),
     ) -> Option<Duration> {
         let retry = attempt.retry?;
-        let happened = happened(result)?;
-        if matches!(happened, Happened::Connect) && trail.used.len() + 1 < endpoints {
+        let outcome = happened(result)?;
+        if outcome == retry::Outcome::Connect && replayable && trail.used.len() + 1 < endpoints {
             // Nothing was sent, and another endpoint is there: this was no try of the request.
             self.cells.passed_over.up();
             return Some(Duration::ZERO);
         }
         trail.tries += 1;
         let now = attempt.clock.now();
-        let said = match result {
-            Ok(reply) => reply.head.fields.text(Known::RetryAfter).map(str::to_owned),
-            Err(_) => None,
-        };
-        let facts = retry::Facts {
+        let said = result.as_ref().ok().and_then(|reply| reply.head.fields.value(Known::RetryAfter));
+        let tried = retry::Tried {
+            outcome,
             method: &attempt.head.method,
+            replayable,
             tries: trail.tries,
             left: attempt.deadline.map(|deadline| deadline.saturating_duration_since(now)),
-            retry_after: said.as_deref(),
-            wall: attempt.clock.wall(),
-            random: attempt.dice.borrow_mut().u64(..),
+            retry_after: said.and_then(|value| retry::retry_after(value, attempt.clock.wall())),
         };
-        let Again::After(wait) = retry::decide(retry, happened, &facts) else { return None };
-        if !self.plan.shared.budget.try_take(retry.budget, retry.budget_floor, now) {
-            self.cells.budget_exhausted.up();
+        let Decision::After(wait) = retry::decide(retry, &tried, attempt.dice.borrow_mut().u64(..)) else {
             return None;
-        }
-        self.cells.retries.up();
-        Some(wait)
+        };
+        self.may_add(attempt, |cells| &cells.retries).then_some(wait)
+    }
+
+    /// Takes one try more than there are requests out of the budget.
+    fn may_add(&self, attempt: &Attempt<'_>, cell: fn(&PoolCells) -> &telemetry::Cell) -> bool {
+        let may = self.plan.budget.try_take(attempt.clock.now());
+        if may { cell(&self.cells).up() } else { self.cells.budget_exhausted.up() }
+        may
     }
 
     /// One try at one endpoint. A pooled connection that turns out to be closed is replaced once, by a new one, if the service
@@ -230,10 +252,10 @@ impl Service {
         if !(reused || !sent) || sent && !attempt.head.method.is_idempotent() {
             return Err(failure);
         }
-        let Some(body) = spare.again(&mut attempt.body) else { return Err(failure) };
+        let Some(body) = spare.after_failure(&mut attempt.body) else { return Err(failure) };
         attempt.body = body;
         self.cells.stale.up();
-        let (channel, _): (Channel, bool) = self.channel(endpoint, attempt, true).await?;
+        let (channel, _) = self.channel(endpoint, attempt, true).await?;
         over(channel, attempt).await
     }
 
@@ -245,7 +267,7 @@ impl Service {
         }
         match hedge {
             config::Hedge::After(after) => Some(after),
-            config::Hedge::Percentile(share) => self.plan.shared.latencies.percentile(share),
+            config::Hedge::Percentile(share) => self.plan.shared.latencies.percentile(share, attempt.clock.now()),
         }
     }
 
@@ -269,7 +291,7 @@ impl Service {
             let mut one = std::pin::pin!(self.tries(&mut first, &mut first_tried, Trail::default()));
             match until(attempt.clock, attempt.clock.now() + after, one.as_mut()).await {
                 Some(done) => (done, false),
-                None if !self.may_hedge(attempt) => (one.await, false),
+                None if !self.may_add(attempt, |cells| &cells.hedges) => (one.await, false),
                 None => {
                     let trail = Trail { used: at.get().into_iter().collect(), tries: 0 };
                     let other = std::pin::pin!(self.tries(&mut second, &mut second_tried, trail));
@@ -281,13 +303,6 @@ impl Service {
         *tried = if by_second { second_tried } else { first_tried };
         tried.attempts = attempts;
         result
-    }
-
-    fn may_hedge(&self, attempt: &Attempt<'_>) -> bool {
-        let (budget, floor) = attempt.retry.map_or((0.2, 3), |retry| (retry.budget, retry.budget_floor));
-        let may = self.plan.shared.budget.try_take(budget, floor, attempt.clock.now());
-        if may { self.cells.hedges.up() } else { self.cells.budget_exhausted.up() }
-        may
     }
 }
 
@@ -352,15 +367,18 @@ fn outcome(result: &Result<Reply, Failure>) -> Option<Outcome> {
     }
 }
 
-fn happened(result: &Result<Reply, Failure>) -> Option<Happened> {
-    match result {
-        Ok(reply) => Some(Happened::Status(reply.head.status.as_u16())),
-        Err(Failure::Broken { sent, .. }) => Some(Happened::Reset { sent: *sent }),
-        Err(failure) => match failure.outcome()? {
-            Outcome::Connect => Some(Happened::Connect),
-            Outcome::Reset => Some(Happened::Reset { sent: true }),
-            Outcome::Timeout => Some(Happened::Timeout),
-            Outcome::Status(status) => Some(Happened::Status(status)),
-        },
-    }
+/// The same in the words of who decides about retries.
+fn happened(result: &Result<Reply, Failure>) -> Option<retry::Outcome> {
+    Some(match (outcome(result)?, result) {
+        (Outcome::Connect, _) => retry::Outcome::Connect,
+        (Outcome::Reset, Err(Failure::Broken { sent: false, .. })) => retry::Outcome::Reset { sent: false },
+        (Outcome::Reset, _) => retry::Outcome::Reset { sent: true },
+        (Outcome::Timeout, _) => retry::Outcome::Timeout,
+        (Outcome::Status(status), _) => retry::Outcome::Status(status),
+    })
+}
+
+/// Whether the reply is one that is worth another try.
+fn is_retryable(reply: &Reply, attempt: &Attempt<'_>) -> bool {
+    attempt.retry.is_some_and(|retry| retry.on.statuses.contains(reply.head.status.as_u16()))
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use rustls::ClientConfig;
 use tidegate_config::config::{self, UpstreamProtocol};
 use tidegate_core::cluster::{Member, View};
+use tidegate_core::retry::Budget;
 
 use super::attempt::{Attempt, Failure, Reply};
 use super::connect::{self, How, Opened};
@@ -25,6 +26,8 @@ pub(crate) struct Plan {
     /// Present if any endpoint uses TLS.
     pub(crate) tls: Option<Arc<ClientConfig>>,
     pub(crate) shared: Arc<Shared>,
+    /// For retries and hedges, of the service and of routes that go to it.
+    pub(crate) budget: Budget,
     /// Present where a cookie keeps clients with their endpoint.
     pub(crate) sticky: Option<Sticky>,
 }

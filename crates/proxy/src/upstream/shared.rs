@@ -1,5 +1,5 @@
 //! What all workers share of a service for as long as a service of its name is configured, whatever its configuration becomes:
-//! the state of its endpoints, and what keeps retries, hedges and queues in bounds.
+//! the state of its endpoints, and how many requests are in it and how long they take.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,12 +8,10 @@ use tidegate_config::config;
 use tidegate_core::cluster::Cluster;
 use tidegate_core::concurrency::Limit;
 use tidegate_core::hedge::Latencies;
-use tidegate_core::retry::Budget;
 
 /// See the module.
 pub(crate) struct Shared {
     pub(crate) cluster: Arc<Cluster>,
-    pub(crate) budget: Budget,
     pub(crate) latencies: Latencies,
     pub(crate) limit: Arc<Limit>,
     /// What sticky cookies are signed with where the configuration names no secret.
@@ -27,7 +25,6 @@ impl Shared {
         let (max, queue) = places(config);
         Arc::new(Self {
             cluster: Cluster::new(Arc::clone(config), zone, now, fastrand::u64(..)),
-            budget: Budget::new(now),
             latencies: Latencies::new(now),
             limit: Limit::new(max, queue),
             secret,
