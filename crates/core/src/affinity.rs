@@ -1,7 +1,9 @@
 //! What keeps a client with its endpoint or its part of the traffic: a number made of something in its request. The numbers are
 //! the same in every process and version, so that several gateways, and a gateway after a restart, agree.
 
+use std::fmt::Write;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tidegate_config::config::Key;
 use tidegate_config::value::PathPattern;
@@ -26,6 +28,20 @@ pub fn of(key: &Key, exchange: &Exchange, pattern: &PathPattern) -> Option<u64> 
         Key::Query(name) => hash_of(query::values(exchange.asked_query(), name).next()?.as_bytes()),
         Key::Path(name) => hash_of(exchange.params.value(pattern, name, exchange.asked_path())?.as_bytes()),
     }
+}
+
+/// The value of a `Set-Cookie` field for a cookie that the gateway makes: no script reads it, and other sites do not send it
+/// along. Without `max_age` it ends with the browser's session; `secure` keeps it to https.
+pub fn set_cookie(name: &str, value: &str, max_age: Option<Duration>, secure: bool) -> String {
+    let mut cookie = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax");
+    if let Some(age) = max_age {
+        // Writing to a String cannot fail.
+        write!(cookie, "; Max-Age={}", age.as_secs()).ok();
+    }
+    if secure {
+        cookie.push_str("; Secure");
+    }
+    cookie
 }
 
 /// Nobody is told apart by nothing.
