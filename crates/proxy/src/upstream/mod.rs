@@ -7,4 +7,5 @@ mod http1;
 mod http2;
 mod sender;
 pub(crate) mod service;
+pub mod sticky;
 pub mod tls;
