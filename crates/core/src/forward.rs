@@ -8,6 +8,7 @@ use tidegate_http1::{Field, Fields, Known, NameRef, RequestHead, Version};
 
 use crate::client::{Peer, Scheme};
 use crate::path::is_unreserved;
+use crate::shaping::MIRRORED;
 
 /// The name by which the gateway signs `Via` and `X-Gateway`.
 pub const PSEUDONYM: &str = "tidegate";
@@ -200,7 +201,8 @@ impl Dropping<'_> {
         !self.trusted
             && (starts_with_ignoring_case(name, b"x-forwarded-")
                 || name.eq_ignore_ascii_case("x-original-url")
-                || name.eq_ignore_ascii_case("x-rewrite-url"))
+                || name.eq_ignore_ascii_case("x-rewrite-url")
+                || name.eq_ignore_ascii_case(MIRRORED))
     }
 
     fn drops_alias(&self, name: &str) -> bool {
@@ -212,6 +214,7 @@ impl Dropping<'_> {
         plain.starts_with(b"x-forwarded-")
             || plain == b"x-original-url"
             || plain == b"x-rewrite-url"
+            || plain == MIRRORED.as_bytes()
             || plain.eq_ignore_ascii_case(self.request_id.as_bytes())
             || Known::from_bytes(plain).is_some_and(|known| FROM_NOBODY.contains(known))
     }

@@ -1,6 +1,7 @@
 //! What a request is and what may be decided about it: exchange, routing, forwarding rules. Pure: time and randomness are
 //! arguments, and nothing here opens a socket, reads a clock or spawns.
 
+pub mod affinity;
 pub mod balance;
 pub mod body;
 pub mod client;
@@ -18,4 +19,5 @@ pub mod request_id;
 pub mod retry;
 pub mod rewrite;
 pub mod route;
+pub mod shaping;
 pub mod template;

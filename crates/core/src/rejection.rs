@@ -73,6 +73,8 @@ pub enum RejectionKind {
     GatewayTimeout,
     /// An HTTP version that the gateway does not speak.
     VersionNotSupported,
+    /// Trouble on purpose, with the status that the configuration says.
+    Injected(StatusCode),
 }
 
 impl RejectionKind {
@@ -101,6 +103,7 @@ impl RejectionKind {
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::VersionNotSupported => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::Injected(status) => status,
         }
     }
 

@@ -29,7 +29,11 @@ pub(crate) async fn forward_to(
     let service = local.services.get(service).ok_or_else(|| Rejection::internal("a service is missing".to_owned()))?;
     live.facts.service = Some(Arc::clone(&service.plan));
     let choice = choice(service, &live.exchange, route);
+    let mirror = local.shaping.mirror(live, route);
     let upgrade = prepare(&mut live.exchange, local, route)?;
+    if let (Some(mirror), None) = (mirror, upgrade) {
+        mirror.copy(&live.worker, &mut live.exchange);
+    }
     let exchange = &mut live.exchange;
     let interim = |mut head: ResponseHead| {
         forward::interim(&mut head.fields);

@@ -16,6 +16,7 @@ mod pace;
 mod read;
 mod run;
 mod serve;
+mod shaping;
 pub mod snapshot;
 pub mod solo;
 pub mod tasks;

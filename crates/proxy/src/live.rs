@@ -22,6 +22,8 @@ pub(crate) struct Live {
     pub(crate) worker: Rc<Worker>,
     pub(crate) exchange: Exchange,
     pub(crate) facts: Facts,
+    /// Values of `Set-Cookie` for the reply, whatever it will be.
+    pub(crate) cookies: Vec<String>,
 }
 
 /// What is learnt on the way and told at the end.
@@ -48,7 +50,7 @@ impl Live {
     /// Boxed, because it is handed around a lot.
     pub(crate) fn new(worker: &Rc<Worker>, exchange: Exchange) -> Box<Self> {
         worker.shard.worker().requests.up();
-        Box::new(Self { worker: Rc::clone(worker), exchange, facts: Facts::default() })
+        Box::new(Self { worker: Rc::clone(worker), exchange, facts: Facts::default(), cookies: Vec::new() })
     }
 
     /// Notes why the gateway answers itself.
@@ -60,7 +62,7 @@ impl Live {
 
 impl Drop for Live {
     fn drop(&mut self) {
-        let Self { worker, exchange, facts } = self;
+        let Self { worker, exchange, facts, .. } = self;
         worker.shard.worker().requests.down();
         if std::thread::panicking() {
             worker.shard.worker().panics.up();

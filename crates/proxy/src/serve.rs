@@ -8,12 +8,14 @@ use std::time::Instant;
 
 use http::StatusCode;
 use tidegate_config::config::{self, Route};
+use tidegate_core::affinity;
 use tidegate_core::body::Body;
 use tidegate_core::client::Scheme;
 use tidegate_core::exchange::{Exchange, Opening, Reply};
 use tidegate_core::rejection::Rejection;
 use tidegate_core::rewrite;
 use tidegate_core::route::{Found, Head};
+use tidegate_core::shaping::{Choice, Split};
 use tidegate_core::template::Facts;
 use tidegate_http1::{Known, RequestHead, ResponseHead};
 
@@ -107,23 +109,29 @@ async fn route(live: &mut Live, local: &Local, means: &Means<'_>) -> Result<Answ
     };
     live.facts.route = Some(Arc::clone(&route.name));
     limit_body(&mut live.exchange, route.body_limit)?;
-    let series = local.routes.get(index);
-    match target {
-        Target::Service(service) => {
-            live.facts.series = series.and_then(|series| series.of(Some(*service))).cloned();
-            forward_to(live, local, route, *service, means).await
-        }
-        Target::Split(split) => {
-            let dice = (live.worker.random() >> 64) as u64;
-            let service = split.pick(dice).ok_or_else(|| Rejection::internal("a split without parts".to_owned()))?;
-            live.facts.series = series.and_then(|series| series.of(Some(service))).cloned();
-            forward_to(live, local, route, service, means).await
-        }
-        Target::Answer => {
-            live.facts.series = series.and_then(|series| series.of(None)).cloned();
-            answer_itself(&live.exchange, route)
-        }
+    let service = match target {
+        Target::Service(service) => Some(*service),
+        Target::Split(split) => Some(part(live, split, route)?),
+        Target::Answer => None,
+    };
+    live.facts.series = local.routes.get(index).and_then(|series| series.of(service)).cloned();
+    local.shaping.trouble(live, route).await?;
+    match service {
+        Some(service) => forward_to(live, local, route, service, means).await,
+        None => answer_itself(&live.exchange, route),
     }
+}
+
+/// The service of the part of a split that the request belongs to.
+fn part(live: &mut Live, split: &Split, route: &Route) -> Result<usize, Rejection> {
+    let exchange = &live.exchange;
+    let chosen = split.choose(exchange, &route.matches.path, live.worker.random());
+    let Choice { service, cookie } =
+        chosen.ok_or_else(|| Rejection::internal("no part of the split has a weight".to_owned()))?;
+    if let Some((name, id)) = cookie {
+        live.cookies.push(affinity::set_cookie(&name, &id, None, exchange.scheme == Scheme::Https));
+    }
+    Ok(service)
 }
 
 fn find(live: &mut Live, local: &Local) -> Found {
@@ -208,6 +216,10 @@ pub(crate) fn finish_head(live: &Live, answer: &mut Answer) {
     if !fields.contains(name) {
         // Cannot fail: the name is checked by the configuration, the value by `request_id`.
         fields.append(name, live.exchange.request_id.as_str().as_bytes()).ok();
+    }
+    for cookie in &live.cookies {
+        // Cannot fail: names are checked by the configuration, and the gateway makes the values.
+        fields.append(Known::SetCookie, cookie.as_bytes()).ok();
     }
     if !fields.contains(Known::Date) {
         fields.append_text(Known::Date, &live.worker.date()).ok();

@@ -10,6 +10,7 @@ use tidegate_config::problem::Problems;
 use tidegate_core::client::TrustedProxies;
 use tidegate_core::retry::Budget;
 use tidegate_core::route::Router;
+use tidegate_core::shaping::Split;
 use tidegate_http1::Limits;
 
 use crate::listener::tls as server_tls;
@@ -40,26 +41,6 @@ pub(crate) enum Target {
     Split(Split),
     /// Redirects and fixed answers need nothing but their configuration.
     Answer,
-}
-
-/// Parts of the traffic by weight.
-pub(crate) struct Split {
-    /// The running sum of the weights, and the index of the service.
-    parts: Vec<(u64, usize)>,
-}
-
-impl Split {
-    /// Every service that may be picked.
-    pub(crate) fn services(&self) -> impl Iterator<Item = usize> {
-        self.parts.iter().map(|(_, service)| *service)
-    }
-
-    /// The part that `dice`, any number, falls on.
-    pub(crate) fn pick(&self, dice: u64) -> Option<usize> {
-        let total = self.parts.last()?.0;
-        let at = dice.checked_rem(total)?;
-        self.parts.iter().find(|(below, _)| at < *below).map(|(_, service)| *service)
-    }
 }
 
 impl Snapshot {
@@ -165,18 +146,7 @@ fn target(target: &config::Target, config: &Config) -> Target {
     let index = |name: &Arc<str>| config.services.keys().position(|known| known == name).unwrap_or_default();
     match target {
         config::Target::Service(name) => Target::Service(index(name)),
-        config::Target::Split(split) => {
-            let mut below = 0;
-            let parts = split
-                .parts
-                .iter()
-                .map(|part| {
-                    below += u64::from(part.weight);
-                    (below, index(&part.service))
-                })
-                .collect();
-            Target::Split(Split { parts })
-        }
+        config::Target::Split(split) => Target::Split(Split::new(split, index)),
         config::Target::Redirect(_) | config::Target::Respond(_) => Target::Answer,
     }
 }

@@ -18,6 +18,7 @@ use crate::buffers::Buffers;
 use crate::limits::Connections;
 use crate::net::Net;
 use crate::pace::Patience;
+use crate::shaping::Shaping;
 use crate::snapshot::{Snapshot, Target};
 use crate::telemetry::LogBuffer;
 use crate::telemetry::LogSender;
@@ -56,6 +57,7 @@ pub(crate) struct Local {
     pub(crate) services: Vec<Rc<Service>>,
     /// In the order of the snapshot's routes.
     pub(crate) routes: Vec<RouteSeries>,
+    pub(crate) shaping: Shaping,
 }
 
 /// Where a route's requests are counted: by the service they go to; a single one for other targets.
@@ -225,7 +227,8 @@ impl Local {
             .collect();
         let routes = snapshot.config.routes.iter().zip(&snapshot.targets);
         let routes = routes.map(|(route, target)| series(shard, &route.name, target, &snapshot)).collect();
-        Self { snapshot, services, routes }
+        let shaping = Shaping::new(&snapshot, &services, shard);
+        Self { snapshot, services, routes, shaping }
     }
 }
 

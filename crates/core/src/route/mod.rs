@@ -25,6 +25,7 @@ pub use find::Found;
 pub use methods::Methods;
 pub use params::Params;
 pub use rule::{Condition, HostRank, Mismatch, PathRank, Rank};
+pub(crate) use rule::{cookie_holds, header_holds};
 
 use index::Index;
 use rule::Rule;

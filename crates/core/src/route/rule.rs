@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tidegate_config::config::{ClientCertMatch, FieldMatch, Match, Route, ValueMatch};
 use tidegate_config::value::{HostPattern, Mixed, PathKind, PathPattern, Segment};
+use tidegate_http1::Fields;
 
 use super::Head;
 use super::methods::Methods;
@@ -167,9 +168,9 @@ impl Rule {
             return None;
         }
         let Match { headers, query, cookies, client_ip, listeners, client_cert, .. } = &self.route.matches;
-        let header = headers.iter().find(|header| !holds(&header.is, head.fields.values(&*header.name).map(to_text)));
+        let header = headers.iter().find(|wanted| !header_holds(wanted, head.fields));
         let parameter = |wanted: &&FieldMatch| !holds(&wanted.is, query::values(head.query, &wanted.name).map(Some));
-        let cookie = |wanted: &&FieldMatch| !holds(&wanted.is, query::cookies(head.fields, &wanted.name).map(to_text));
+        let cookie = |wanted: &&FieldMatch| !cookie_holds(wanted, head.fields);
         let failing = header.map(Failing::Header);
         let failing = failing.or_else(|| query.iter().find(parameter).map(Failing::Query));
         let failing = failing.or_else(|| cookies.iter().find(cookie).map(Failing::Cookie));
@@ -289,6 +290,16 @@ pub(super) enum Failing<'r> {
     ClientIp,
     Listener,
     ClientCert(&'r ClientCertMatch),
+}
+
+/// Whether a condition on a header holds.
+pub(crate) fn header_holds(wanted: &FieldMatch, fields: &Fields) -> bool {
+    holds(&wanted.is, fields.values(&*wanted.name).map(to_text))
+}
+
+/// Whether a condition on a cookie holds.
+pub(crate) fn cookie_holds(wanted: &FieldMatch, fields: &Fields) -> bool {
+    holds(&wanted.is, query::cookies(fields, &wanted.name).map(to_text))
 }
 
 /// A condition holds if one of the values meets it; `Absent` holds if there is none. A value that is not text is there, but

@@ -10,4 +10,5 @@ mod path;
 mod refusals;
 mod rewrite;
 mod routing;
+mod shaping;
 mod world;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::cells::{BOUNDS, Cell, HistogramSum};
 use super::completed::End;
 use super::metrics::{LetGo, ListenerCells, PoolCells, Refused, Scrape, SeriesCells, WorkerCells};
+use super::shaped::{FaultCells, MirrorCells};
 
 /// One metric.
 #[derive(Debug)]
@@ -282,6 +283,32 @@ pub const DESCRIPTIONS: &[Description] = &[
         labels: &["service"],
         help: "Requests that the service's `fallback` answered, because no endpoint could.",
         samples: |scrape, out| pools(scrape, out, |cells| &cells.fallbacks),
+    },
+    Description {
+        name: "tidegate_mirror_total",
+        kind: Kind::Counter,
+        labels: &["route", "service", "result"],
+        help: "Copies of requests for a mirror: `sent` (answered, whatever the status), `failed` (no answer, or none in time) or \
+               `dropped` (too many under way, or the body too long or not whole).",
+        samples: |scrape, out| {
+            for ((route, service), cells) in scrape.registry.mirrors.iter() {
+                out.value(&[route, service, "sent"], sum(cells.clone(), |cells: &MirrorCells| Some(&cells.sent)));
+                out.value(&[route, service, "failed"], sum(cells.clone(), |cells: &MirrorCells| Some(&cells.failed)));
+                out.value(&[route, service, "dropped"], sum(cells, |cells: &MirrorCells| Some(&cells.dropped)));
+            }
+        },
+    },
+    Description {
+        name: "tidegate_faults_total",
+        kind: Kind::Counter,
+        labels: &["route", "kind"],
+        help: "Requests that met trouble on purpose: `delay`, `abort`, or one of each.",
+        samples: |scrape, out| {
+            for (route, cells) in scrape.registry.faults.iter() {
+                out.value(&[route, "delay"], sum(cells.clone(), |cells: &FaultCells| Some(&cells.delays)));
+                out.value(&[route, "abort"], sum(cells, |cells: &FaultCells| Some(&cells.aborts)));
+            }
+        },
     },
     Description {
         name: "tidegate_config_revision",

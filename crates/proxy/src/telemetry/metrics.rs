@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::cells::{Cell, Held, Histogram};
 use super::completed::{Completed, End};
 use super::log_writer::LogCounters;
+use super::shaped::{FaultCells, MirrorCells};
 
 /// All counts of the process. It outlives every snapshot: a route, service or listener that keeps its name keeps its counts.
 #[derive(Debug, Default)]
@@ -142,6 +143,17 @@ impl Shard {
     /// Where a service's upstream connections are counted.
     pub fn pool(&self, service: &Arc<str>) -> Arc<PoolCells> {
         self.home.metrics.lock().pools.cells(self.home.worker, service)
+    }
+
+    /// Where a route's copies to the service that mirrors it are counted.
+    pub fn mirror(&self, route: &Arc<str>, service: &Arc<str>) -> Arc<MirrorCells> {
+        let key = (Arc::clone(route), Arc::clone(service));
+        self.home.metrics.lock().mirrors.cells(self.home.worker, &key)
+    }
+
+    /// Where a route's faults are counted.
+    pub fn fault(&self, route: &Arc<str>) -> Arc<FaultCells> {
+        self.home.metrics.lock().faults.cells(self.home.worker, route)
     }
 
     /// What belongs to no listener, route or service.
@@ -395,6 +407,8 @@ pub(crate) struct Registry {
     pub(crate) pools: Family<Arc<str>, PoolCells>,
     pub(crate) series: Family<SeriesKey, SeriesCells>,
     pub(crate) rejections: Family<&'static str, Counter>,
+    pub(crate) mirrors: Family<SeriesKey, MirrorCells>,
+    pub(crate) faults: Family<Arc<str>, FaultCells>,
     names: Option<Names>,
 }
 
@@ -403,6 +417,8 @@ impl Registry {
         let Some(names) = &self.names else { return };
         self.listeners.retain(|name| names.listeners.contains(name));
         self.pools.retain(|name| names.services.contains(name));
+        self.mirrors.retain(|(route, service)| names.routes.contains(route) && names.services.contains(service));
+        self.faults.retain(|route| names.routes.contains(route));
         self.series.retain(|(route, service)| {
             let route_lives = route.is_empty() || names.routes.contains(route);
             route_lives && (service.is_empty() || names.services.contains(service))

@@ -8,6 +8,7 @@ mod exposition;
 mod log;
 mod log_writer;
 mod metrics;
+mod shaped;
 mod timestamp;
 
 pub use cells::{Cell, Held, Histogram};
@@ -16,4 +17,5 @@ pub use exposition::{DESCRIPTIONS, Description, Kind};
 pub use log::LogBuffer;
 pub use log_writer::{LogCounters, LogSender, LogWriter, Prepared};
 pub use metrics::{LetGo, ListenerCells, Metrics, Names, PoolCells, Refused, Series, Shard, WorkerCells};
+pub use shaped::{FaultCells, MirrorCells};
 pub use timestamp::timestamp;

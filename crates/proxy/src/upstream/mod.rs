@@ -9,6 +9,7 @@ mod http2;
 mod sender;
 pub(crate) mod service;
 pub(crate) mod shared;
+pub mod sticky;
 pub mod tls;
 mod waiting;
 mod watched;

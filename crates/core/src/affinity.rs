@@ -1,0 +1,68 @@
+//! What keeps a client with its endpoint or its part of the traffic: a number made of something in its request. The numbers are
+//! the same in every process and version, so that several gateways, and a gateway after a restart, agree.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tidegate_config::config::Key;
+use tidegate_config::value::PathPattern;
+
+use crate::exchange::Exchange;
+use crate::query;
+
+/// The hash of what `key` names in a request, as its client sent it, whatever was rewritten since; `None` if it is not there or
+/// empty. `pattern` is the path condition of the exchange's route.
+///
+/// A query is decoded, the first of several values counts, and IPv4-mapped addresses count as IPv4. Path parameters and
+/// cookies are taken as they stand in the canonical path and in the field.
+pub fn of(key: &Key, exchange: &Exchange, pattern: &PathPattern) -> Option<u64> {
+    let fields = &exchange.head.fields;
+    match key {
+        Key::ClientIp => Some(match exchange.client.to_canonical() {
+            IpAddr::V4(address) => hash(&address.octets()),
+            IpAddr::V6(address) => hash(&address.octets()),
+        }),
+        Key::Header(name) => hash_of(fields.value(&**name)?),
+        Key::Cookie(name) => hash_of(query::cookies(fields, name).next()?),
+        Key::Query(name) => hash_of(query::values(exchange.asked_query(), name).next()?.as_bytes()),
+        Key::Path(name) => hash_of(exchange.params.value(pattern, name, exchange.asked_path())?.as_bytes()),
+    }
+}
+
+/// The value of a `Set-Cookie` field for a cookie that the gateway makes: no script reads it, and other sites do not send it
+/// along. Without `max_age` it ends with the browser's session; `secure` keeps it to https.
+pub fn set_cookie(name: &str, value: &str, max_age: Option<Duration>, secure: bool) -> String {
+    let mut cookie = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax");
+    if let Some(age) = max_age {
+        // Writing to a String cannot fail.
+        write!(cookie, "; Max-Age={}", age.as_secs()).ok();
+    }
+    if secure {
+        cookie.push_str("; Secure");
+    }
+    cookie
+}
+
+/// Nobody is told apart by nothing.
+fn hash_of(value: &[u8]) -> Option<u64> {
+    (!value.is_empty()).then(|| hash(value))
+}
+
+/// A hash of these bytes that never changes: FNV-1a of 64 bits, mixed once more, because its upper bits are poor for short texts
+/// and choices are made by them. It is no defence against those who look for collisions: the worst that they get is the
+/// same endpoint twice.
+pub fn hash(bytes: &[u8]) -> u64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    mix(bytes.iter().fold(OFFSET, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME)))
+}
+
+/// Another hash of the same thing, so that two choices made by one key do not depend on each other: the finalizer of
+/// `SplitMix64`, in which every bit depends on all.
+pub fn mix(hash: u64) -> u64 {
+    let hash = hash.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
+}
