@@ -14,7 +14,8 @@ use tidegate_http1::{Fields, Version};
 
 use crate::telemetry::Series;
 use crate::telemetry::{Completed, End};
-use crate::upstream::service::{Plan, Tried};
+use crate::upstream::call::Tried;
+use crate::upstream::service::Plan;
 use crate::worker::Worker;
 
 /// A request under way.

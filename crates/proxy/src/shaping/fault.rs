@@ -33,7 +33,7 @@ impl Fault {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(clock.now()));
             pause(clock, left.map_or(delay, |left| left.min(delay))).await;
             if left.is_some_and(|left| left < delay) {
-                return Err(Failure::DeadlinePassed.rejection());
+                return Err(Failure::DeadlinePassed { at_fault: false }.rejection());
             }
         }
         let Some(status) = self.config.abort else { return Ok(()) };

@@ -18,7 +18,8 @@ use crate::live::Live;
 use crate::tasks::spawn_local;
 use crate::telemetry::{Cell, MirrorCells};
 use crate::upstream::attempt::Attempt;
-use crate::upstream::service::{Service, Tried};
+use crate::upstream::call::Tried;
+use crate::upstream::service::Service;
 use crate::worker::Worker;
 
 /// A route's mirror on one worker.
@@ -99,21 +100,9 @@ impl Copy {
     /// One call, whose reply is read to its end, so that the connection can be used again.
     async fn exchange(&mut self, body: Body, deadline: Instant) {
         let Self { head, service, worker, place } = self;
-        let timeouts = service.plan.config.timeouts;
-        let mut attempt = Attempt {
-            head,
-            body,
-            upgrade: None,
-            interim: None,
-            read: timeouts.read,
-            stream_idle: timeouts.read,
-            write: timeouts.write,
-            deadline: Some(deadline),
-            clock: &worker.clock,
-            net: &worker.net,
-            alarm: &Rc::new(Alarm::new(&worker.clock).into()),
-            buffers: &worker.buffers,
-        };
+        let alarm = Rc::new(Alarm::new(&worker.clock).into());
+        let mut attempt = Attempt::undriven(head, body, &service.plan.config, (worker, &alarm));
+        attempt.deadline = Some(deadline);
         if let Ok(mut reply) = service.call(&mut attempt, &mut Tried::default()).await {
             place.result = |cells| &cells.sent;
             while let Some(Ok(_)) = poll_fn(|cx| reply.body.poll_frame(cx)).await {}

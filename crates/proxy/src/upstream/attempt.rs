@@ -18,6 +18,7 @@ use crate::alarm::Alarm;
 use crate::buffers::Buffers;
 use crate::io::Io;
 use crate::net::Net;
+use crate::worker::Worker;
 
 /// An alarm that all who work on one exchange share, since one task polls them all.
 pub(crate) type SharedAlarm = Rc<RefCell<Alarm>>;
@@ -66,6 +67,35 @@ pub(crate) struct Choice {
 }
 
 impl<'a> Attempt<'a> {
+    /// A request that no client waits for: one try, no deadline of its own.
+    pub(crate) fn undriven(
+        head: &'a RequestHead,
+        body: Body,
+        service: &'a config::Service,
+        (worker, alarm): (&'a Worker, &'a SharedAlarm),
+    ) -> Self {
+        Self {
+            head,
+            body,
+            upgrade: None,
+            interim: None,
+            read: service.timeouts.read,
+            stream_idle: service.timeouts.read,
+            write: service.timeouts.write,
+            deadline: None,
+            clock: &worker.clock,
+            net: &worker.net,
+            alarm,
+            buffers: &worker.buffers,
+            dice: &worker.dice,
+            choice: Choice::default(),
+            retry: None,
+            moves_on: false,
+            deadline_header: service.deadline_header.as_deref(),
+            at: None,
+        }
+    }
+
     /// The same request once more, with `body`, on an alarm of its own.
     pub(crate) fn twin<'b>(&'b self, body: Body, alarm: &'b SharedAlarm) -> Attempt<'b> {
         Attempt { body, alarm, ..*self }
