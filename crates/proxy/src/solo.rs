@@ -60,7 +60,8 @@ impl Solo {
         };
         let net = Rc::new(net);
         let buffers = Rc::new(Buffers::new(config.server.buffers));
-        let mut upkeep = Upkeep::new(Means { clock: parts.clock.clone(), net: Rc::clone(&net), buffers });
+        let dice = RefCell::new(fastrand::Rng::with_seed(parts.seed));
+        let mut upkeep = Upkeep::new(Means { clock: parts.clock.clone(), net: Rc::clone(&net), buffers, dice });
         parts.snapshot.start(parts.clock.now());
         upkeep.adopt(&parts.snapshot);
         let worker = Worker::new(parts, net);

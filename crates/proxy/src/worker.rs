@@ -23,6 +23,7 @@ use crate::snapshot::{Snapshot, Target};
 use crate::telemetry::LogBuffer;
 use crate::telemetry::LogSender;
 use crate::telemetry::{Metrics, Series, Shard};
+use crate::upstream::attempt;
 use crate::upstream::service::Service;
 
 /// How often idle connections are looked at and logs handed on.
@@ -108,6 +109,11 @@ impl Worker {
             tasks: RefCell::default(),
             next_task: Cell::new(0),
         })
+    }
+
+    /// What its attempts are made with.
+    pub(crate) fn means(&self) -> attempt::Means<'_> {
+        attempt::Means { clock: &self.clock, net: &self.net, buffers: &self.buffers, dice: &self.dice }
     }
 
     /// The snapshot that new exchanges see.

@@ -18,7 +18,6 @@ use crate::alarm::Alarm;
 use crate::buffers::Buffers;
 use crate::io::Io;
 use crate::net::Net;
-use crate::worker::Worker;
 
 /// An alarm that all who work on one exchange share, since one task polls them all.
 pub(crate) type SharedAlarm = Rc<RefCell<Alarm>>;
@@ -57,6 +56,15 @@ pub(crate) struct Attempt<'a> {
     pub(crate) at: Option<&'a Cell<Option<u64>>>,
 }
 
+/// What attempts are made with: a worker's, or those of the thread that looks after services.
+#[derive(Clone, Copy)]
+pub(crate) struct Means<'a> {
+    pub(crate) clock: &'a Clock,
+    pub(crate) net: &'a Net,
+    pub(crate) buffers: &'a Rc<Buffers>,
+    pub(crate) dice: &'a RefCell<fastrand::Rng>,
+}
+
 /// What keeps a request with one endpoint.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Choice {
@@ -72,8 +80,9 @@ impl<'a> Attempt<'a> {
         head: &'a RequestHead,
         body: Body,
         service: &'a config::Service,
-        (worker, alarm): (&'a Worker, &'a SharedAlarm),
+        (means, alarm): (Means<'a>, &'a SharedAlarm),
     ) -> Self {
+        let Means { clock, net, buffers, dice } = means;
         Self {
             head,
             body,
@@ -83,11 +92,11 @@ impl<'a> Attempt<'a> {
             stream_idle: service.timeouts.read,
             write: service.timeouts.write,
             deadline: None,
-            clock: &worker.clock,
-            net: &worker.net,
+            clock,
+            net,
             alarm,
-            buffers: &worker.buffers,
-            dice: &worker.dice,
+            buffers,
+            dice,
             choice: Choice::default(),
             retry: None,
             moves_on: false,
