@@ -5,11 +5,12 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tidegate_config::config;
-use tidegate_core::balance::{Nanos, Pick};
+use tidegate_core::balance::Pick;
 use tidegate_core::body::{Body, Recording};
 use tidegate_core::cluster::{Outcome, Refusal, Ticket};
 use tidegate_core::concurrency::{Entry, Slot};
@@ -93,12 +94,13 @@ impl Service {
             Some(limit) => Some(Box::pin(self.enter(limit, attempt)).await?),
             None => None,
         };
+        let counted = self.plan.shared.count(&self.plan.config.balancing);
         self.plan.budget.request(attempt.clock.now());
         let (mut reply, ticket) = match self.hedges_after(attempt) {
             Some(after) => Box::pin(self.hedged(attempt, tried, after)).await?,
             None => self.tries(attempt, tried, Trail::default()).await?,
         };
-        watch(&mut reply, Hold { ticket, slot }, attempt.clock);
+        watch(&mut reply, Hold { ticket, _slot: slot, _counted: counted }, attempt.clock);
         Ok(reply)
     }
 
@@ -175,13 +177,12 @@ impl Service {
             excluded.extend(seen.endpoints.iter().enumerate().filter(|(_, at)| used(at)).map(|(index, _)| index));
         }
         let pick = Pick {
-            cursor: &self.cursor,
             excluded: &excluded,
             random: attempt.dice.borrow_mut().u64(..),
             affinity: attempt.choice.affinity,
             preferred: attempt.choice.preferred,
-            now: self.plan.shared.cluster.nanos(now),
-            active: self.plan.shared.cluster.active(),
+            active: self.plan.shared.active.load(Relaxed),
+            ..Pick::new(&self.cursor)
         };
         let chosen = match seen.view.choose(&pick, now) {
             // Nobody is left who was not tried: better the same one again than nobody.
@@ -190,7 +191,7 @@ impl Service {
         };
         match chosen {
             Ok(ticket) => Ok((seen, ticket)),
-            Err(Refusal::Open { retry_after }) => Err(Failure::CircuitOpen { again_in: retry_after }),
+            Err(Refusal::Open { retry_after }) => Err(Failure::CircuitOpen { again_in: Some(retry_after) }),
             Err(Refusal::NoEndpoint { retry_after }) => Err(Failure::NoEndpoint { again_in: retry_after }),
             Err(Refusal::AllTried) => Err(Failure::NoEndpoint { again_in: None }),
         }

@@ -2,9 +2,10 @@
 //! the state of its endpoints, and how many requests are in it and how long they take.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
-use tidegate_config::config;
+use tidegate_config::config::{self, Balancing};
 use tidegate_core::cluster::Cluster;
 use tidegate_core::concurrency::Limit;
 use tidegate_core::hedge::Latencies;
@@ -14,6 +15,8 @@ pub(crate) struct Shared {
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) latencies: Latencies,
     pub(crate) limit: Arc<Limit>,
+    /// Requests under way, where the strategy wants to know.
+    pub(crate) active: AtomicUsize,
     /// What sticky cookies are signed with where the configuration names no secret.
     pub(crate) secret: [u8; 32],
 }
@@ -24,10 +27,19 @@ impl Shared {
         fastrand::fill(&mut secret);
         let (max, queue) = places(config);
         Arc::new(Self {
-            cluster: Cluster::new(Arc::clone(config), zone, now, fastrand::u64(..)),
+            cluster: Cluster::new(Arc::clone(config), zone, now),
             latencies: Latencies::new(now),
             limit: Limit::new(max, queue),
+            active: AtomicUsize::new(0),
             secret,
+        })
+    }
+
+    /// Counts a request for as long as the value lives: what a bound on each endpoint's load is measured against.
+    pub(crate) fn count(self: &Arc<Self>, balancing: &Balancing) -> Option<Counted> {
+        matches!(balancing, Balancing::ConsistentHash(_)).then(|| {
+            self.active.fetch_add(1, Relaxed);
+            Counted(Arc::clone(self))
         })
     }
 
@@ -41,4 +53,13 @@ impl Shared {
 
 fn places(config: &config::Service) -> (usize, usize) {
     config.concurrency.as_ref().map_or((usize::MAX, 0), |limit| (limit.max, limit.queue))
+}
+
+/// A request that is counted.
+pub(crate) struct Counted(Arc<Shared>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Relaxed);
+    }
 }

@@ -9,12 +9,15 @@ use tidegate_core::cluster::Ticket;
 use tidegate_core::concurrency::Slot;
 
 use super::attempt::Reply;
+use super::shared::Counted;
 
 /// What a call holds until its reply has ended.
 pub(crate) struct Hold {
     pub(crate) ticket: Ticket,
     /// Present where the service's concurrency is limited.
-    pub(crate) slot: Option<Slot>,
+    pub(crate) _slot: Option<Slot>,
+    /// Present where the strategy wants to know how many requests there are.
+    pub(crate) _counted: Option<Counted>,
 }
 
 /// Lets `reply` keep `hold`. A body that is here as a whole is no longer the endpoint's concern.
