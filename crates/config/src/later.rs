@@ -3,25 +3,11 @@
 
 use crate::problem::{Path, Problem, Problems, Segment};
 use crate::tree::{Map, Node, Value};
-use crate::value::closest;
 
 const HELP: &str = "take it out, or write `off`: this version of Tidegate routes, balances, rewrites and answers, and limits time and size";
 
 const TOP: &[&str] = &["rate_limit", "limits_store", "limits_memory", "auth", "cache", "tracing", "tests"];
 const SERVER: &[&str] = &["require_auth"];
-const SERVICE: &[&str] = &[
-    "load_balancing",
-    "health",
-    "outlier_detection",
-    "slow_start",
-    "panic_threshold",
-    "circuit_breaker",
-    "retry",
-    "hedge",
-    "concurrency",
-    "fallback",
-    "discovery",
-];
 const ROUTE: &[&str] = &[
     "auth",
     "require",
@@ -30,32 +16,17 @@ const ROUTE: &[&str] = &[
     "cache",
     "cors",
     "security_headers",
-    "retry",
-    "hedge",
-    "circuit_breaker",
-    "concurrency",
-    "fallback",
     "ip",
     "csrf",
     "identity_headers",
     "transform",
     "compress",
-    "mirror",
-    "fault",
     "aggregate",
 ];
-const SPLIT: &[&str] = &["when"];
-const BALANCERS: [&str; 7] = ["round_robin", "weighted", "least_connections", "least_time", "p2c", "random", "ip_hash"];
 
 /// The later keys by the name of the struct that stands for the object in the schema; the empty one is the whole file.
-pub(crate) const BY_DEFINITION: [(&str, &[&str]); 6] = [
-    ("", TOP),
-    ("ServerFile", SERVER),
-    ("ServiceFile", SERVICE),
-    ("RouteFile", ROUTE),
-    ("PoliciesFile", ROUTE),
-    ("SplitFile", SPLIT),
-];
+pub(crate) const BY_DEFINITION: [(&str, &[&str]); 4] =
+    [("", TOP), ("ServerFile", SERVER), ("RouteFile", ROUTE), ("PoliciesFile", ROUTE)];
 
 /// The later keys of the object at `path`.
 pub(crate) fn keys_of(path: &Path) -> &'static [&'static str] {
@@ -70,9 +41,7 @@ pub(crate) fn keys_of(path: &Path) -> &'static [&'static str] {
     match keys.as_slice() {
         [] => TOP,
         [Some("server")] => SERVER,
-        [Some("services"), Some(_)] | [Some("defaults"), Some("service")] => SERVICE,
         [Some("routes"), None] | [Some("defaults"), Some("route")] | [Some("bundles"), Some(_)] => ROUTE,
-        [Some("routes"), None, Some("split"), None] => SPLIT,
         _ => &[],
     }
 }
@@ -94,25 +63,13 @@ fn problem(object: &Path, key: &str, node: &Node) -> Option<Problem> {
         return None;
     }
     let path = object.join(key);
-    match (key, node.as_text()) {
-        ("load_balancing", Some("round_robin" | "weighted")) => None,
-        ("load_balancing", Some(strategy)) if !BALANCERS.contains(&strategy) => {
-            let problem = Problem::error(path, format!("there is no strategy `{strategy}`"));
-            Some(match closest(strategy, BALANCERS) {
-                Some(close) => problem.help(format!("did you mean `{close}`?")),
-                None => problem.help("`round_robin` honours weights, and is what this version of Tidegate has"),
-            })
-        }
-        ("load_balancing", text) => {
-            let what = text.map_or_else(|| "this strategy".to_owned(), |text| format!("`{text}`"));
-            Some(Problem::error(path, format!("{what} is not supported yet")).help("`round_robin` honours weights, and is what this version of Tidegate has"))
-        }
-        ("require_auth", _) => Some(
+    match key {
+        "require_auth" => Some(
             Problem::error(path, "`require_auth` is not supported yet")
                 .on_key()
                 .help("this version of Tidegate does not authenticate: keep it where only trusted clients reach it, and write `require_auth: off`"),
         ),
-        ("auth", _) => Some(
+        "auth" => Some(
             Problem::error(path, "`auth` is not supported yet")
                 .on_key()
                 .help("this version of Tidegate does not authenticate; `auth: none` says that a route is public"),

@@ -77,7 +77,7 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, Failure> {
     let mut supported = tree.clone();
     let document = Document { files: texts.into(), tree: Arc::new(tree), secrets: secrets.into() };
     later::refuse(&mut supported, &mut problems);
-    let config = resolve::resolve(&supported, &document, inputs.source, &mut files, &mut problems);
+    let config = resolve::resolve(&supported, &document, inputs, &mut files, &mut problems);
     files.sort();
     files.dedup();
     match config {
@@ -94,20 +94,23 @@ pub fn from_yaml(text: &str) -> Result<Loaded, Failure> {
     load(&Inputs { file, source: &Memory::new().with(file, text), env: &[] })
 }
 
-/// The paths of values that are never printed.
-const SECRETS: [[&str; 2]; 1] = [["admin", "token"]];
+/// The keys of values that are never printed, each with the object that it belongs to.
+const SECRETS: [[&str; 2]; 4] =
+    [["admin", "token"], ["sticky_cookie", "secret"], ["consul", "token"], ["etcd", "password"]];
 
 /// Marks the values of secret keys, and returns where they stand in the files.
 fn mark_secrets(tree: &mut Node) -> Vec<Place> {
     let mut places = Vec::new();
-    for keys in SECRETS {
-        let path = keys.iter().fold(Path::root(), |path, key| path.join(key));
-        if let Some(node) = tree.find_mut(path.segments()) {
-            node.walk_mut(&path, &mut |_, node| {
+    tree.walk_mut(&Path::root(), &mut |path, node| {
+        let secret = SECRETS
+            .iter()
+            .any(|[object, key]| path.parent().last_key() == Some(object) && path.last_key() == Some(key));
+        if secret {
+            node.walk_mut(path, &mut |_, node| {
                 node.secret = true;
                 places.extend(node.origin.place());
             });
         }
-    }
+    });
     places
 }

@@ -38,8 +38,32 @@ pub(crate) fn complete(tree: &mut Node, problems: &mut Problems) {
     }
     under_present_in(map, "admin", part("admin"));
     under_present_in(map, "status", part("status"));
-    services(map, part("service"));
-    routes(map, &Bases { builtin: part("route"), redirect: part("redirect"), respond: part("respond") }, problems);
+    services(map, part("service"), part("in_service"));
+    mirrors(map);
+    routes(map, part("route"), part("in_route"), problems);
+}
+
+/// `mirror: NAME` is short for `mirror: { service: NAME }`.
+fn mirrors(map: &mut Map) {
+    let widen = |node: &mut Node| {
+        let Some(entry) = node.as_map_mut().and_then(|map| map.0.iter_mut().find(|entry| *entry.key == *"mirror"))
+        else {
+            return;
+        };
+        if entry.node.as_text().is_some() && !entry.node.is_off() && !entry.node.is_on() {
+            let (key_origin, node) = (entry.node.origin.clone(), entry.node.clone());
+            entry.node = Node::map(node.origin.clone());
+            if let Some(map) = entry.node.as_map_mut() {
+                map.set(Entry { key: "service".into(), key_origin, node });
+            }
+        }
+    };
+    map.get_mut("defaults").and_then(|defaults| defaults.as_map_mut()?.get_mut("route")).map(widen);
+    let bundles = map.get_mut("bundles").and_then(Node::as_map_mut);
+    bundles.into_iter().flat_map(|bundles| &mut bundles.0).for_each(|entry| widen(&mut entry.node));
+    if let Some(Value::List(routes)) = map.get_mut("routes").map(|node| &mut node.value) {
+        routes.iter_mut().for_each(widen);
+    }
 }
 
 fn server(map: &mut Map, defaults: &Node, listener: &Node, tls: &Node) {
@@ -66,26 +90,21 @@ fn server(map: &mut Map, defaults: &Node, listener: &Node, tls: &Node) {
     }
 }
 
-fn services(map: &mut Map, builtin: &Node) {
+fn services(map: &mut Map, builtin: &Node, parts: &Node) {
     let written = map.get("defaults").and_then(|defaults| defaults.get("service")).cloned();
     let base = written.map_or_else(|| builtin.clone(), |written| merged(builtin, &written));
     let Some(services) = map.get_mut("services").and_then(Node::as_map_mut) else { return };
     for entry in &mut services.0 {
         if entry.node.as_map().is_some() {
             entry.node = merged(&base, &entry.node);
+            under_written(&mut entry.node, parts);
         }
     }
 }
 
-struct Bases<'a> {
-    builtin: &'a Node,
-    redirect: &'a Node,
-    respond: &'a Node,
-}
-
-fn routes(map: &mut Map, bases: &Bases<'_>, problems: &mut Problems) {
+fn routes(map: &mut Map, builtin: &Node, parts: &Node, problems: &mut Problems) {
     let written = map.get("defaults").and_then(|defaults| defaults.get("route")).cloned();
-    let base = written.map_or_else(|| bases.builtin.clone(), |written| merged(bases.builtin, &written));
+    let base = written.map_or_else(|| builtin.clone(), |written| merged(builtin, &written));
     let bundles = map.get("bundles").cloned();
     let Some(Value::List(routes)) = map.get_mut("routes").map(|node| &mut node.value) else { return };
     for (position, route) in routes.iter_mut().enumerate() {
@@ -98,8 +117,7 @@ fn routes(map: &mut Map, bases: &Bases<'_>, problems: &mut Problems) {
             from = merged(&from, &bundle);
         }
         *route = merged(&from, route);
-        under_present(route, "redirect", bases.redirect);
-        under_present(route, "respond", bases.respond);
+        under_written(route, parts);
     }
 }
 
@@ -160,8 +178,30 @@ fn under_present_in(map: &mut Map, key: &str, base: &Node) {
     }
 }
 
-/// Keys of one object of which one at most can be meant: the one written later takes the other's place.
-const ONE_OF: [[&str; 2]; 2] = [["strip_prefix", "path"], ["url", "endpoints"]];
+/// Puts each value of `parts` under its key of `node` where that is written. Of some the keys
+/// are forms that exclude one another, and then each form is completed where it is written.
+fn under_written(node: &mut Node, parts: &Node) {
+    const ONLY_KINDS: [&str; 3] = ["load_balancing", "fallback", "discovery"];
+    let Some(map) = node.as_map_mut() else { return };
+    for part in parts.as_map().into_iter().flat_map(|parts| &parts.0) {
+        if !ONLY_KINDS.contains(&&*part.key) {
+            under_present_in(map, &part.key, &part.node);
+        } else if let Some(inner) = map.get_mut(&part.key) {
+            under_written(inner, &part.node);
+        }
+    }
+}
+
+/// Forms of one object that exclude one another, each with its keys: the form that is written later takes the others' place.
+const ONE_OF: [&[&[&str]]; 7] = [
+    &[&["strip_prefix"], &["path"]],
+    &[&["url"], &["endpoints"]],
+    &[&["http"], &["tcp"], &["grpc"]],
+    &[&["failure_ratio", "min_requests", "window"], &["consecutive_failures"]],
+    &[&["consistent_hash"], &["sticky_cookie"]],
+    &[&["respond"], &["service"]],
+    &[&["dns"], &["consul"], &["etcd"], &["file"], &["kubernetes"], &["registry"]],
+];
 
 /// `over` where it says something, `base` where it does not.
 pub(crate) fn merged(base: &Node, over: &Node) -> Node {
@@ -175,9 +215,10 @@ pub(crate) fn merged(base: &Node, over: &Node) -> Node {
         return node;
     };
     let replaced = |key: &str| {
-        ONE_OF
-            .iter()
-            .any(|pair| pair.contains(&key) && pair.iter().any(|other| *other != key && over_map.get(other).is_some()))
+        ONE_OF.iter().filter(|forms| forms.iter().any(|form| form.contains(&key))).any(|forms| {
+            let mut others = forms.iter().filter(|form| !form.contains(&key)).copied().flatten();
+            others.any(|other| over_map.get(other).is_some())
+        })
     };
     let mut entries = Vec::with_capacity(over_map.0.len() + base_map.0.len());
     for entry in &over_map.0 {

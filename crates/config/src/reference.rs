@@ -88,22 +88,21 @@ impl Reference {
 
     /// The built-in value at a path, where it is a scalar or a list of them.
     fn default(&self, path: &str) -> Option<String> {
-        const PARTS: [(&str, &str); 8] = [
+        const PARTS: [(&str, &str); 9] = [
             ("server.listeners[].", "listener"),
             ("server.tls.", "tls"),
             ("admin.", "admin"),
             ("status.", "status"),
             ("log.access.", "access"),
             ("services.NAME.", "service"),
-            ("routes[].redirect.", "redirect"),
-            ("routes[].respond.", "respond"),
+            ("services.NAME.", "in_service"),
+            ("routes[].", "route"),
+            ("routes[].", "in_route"),
         ];
-        let in_part = PARTS.iter().find_map(|(prefix, part)| Some((path.strip_prefix(prefix)?, *part)));
-        let of_route = path.strip_prefix("routes[].").map(|rest| (rest, "route"));
-        let node = match in_part.or(of_route) {
-            Some((rest, part)) => find(self.defaults.get("when_present")?.get(part)?, rest)?,
-            None => find(&self.defaults, path)?,
+        let in_part = |(prefix, part): &(&str, &str)| {
+            find(self.defaults.get("when_present")?.get(part)?, path.strip_prefix(prefix)?)
         };
+        let node = PARTS.iter().find_map(in_part).or_else(|| find(&self.defaults, path))?;
         match &node.value {
             Value::Scalar(scalar) => Some(scalar.text.to_string()),
             Value::List(items) => {

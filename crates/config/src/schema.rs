@@ -34,10 +34,8 @@ pub fn schema() -> Value {
 fn add_later(properties: &mut Map<String, Value>, keys: &[&str]) {
     for key in keys {
         let mut values = vec![json!(null), json!("off"), json!(false)];
-        match *key {
-            "auth" => values.push(json!("none")),
-            "load_balancing" => values.extend([json!("round_robin"), json!("weighted")]),
-            _ => {}
+        if *key == "auth" {
+            values.push(json!("none"));
         }
         properties.insert((*key).to_owned(), json!({ "description": "Not supported yet.", "enum": values }));
     }

@@ -5,20 +5,27 @@ mod route;
 mod server;
 mod service;
 mod shapes;
+mod shaping;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub(crate) use route::{
     BodyFile, ClientCertFile, MatchFile, PoliciesFile, PrefixPath, RedirectFile, RespondFile, RewriteFile, RouteFile,
-    SplitFile, ValueFile,
+    ValueFile,
 };
 pub(crate) use server::{
     AcceptFile, AccessFile, AdminFile, BuffersFile, ClientAuthFile, LevelFile, LimitsFile, ListenerFile, LogFile,
     RequestIdFile, ServerFile, StatusFile, TimeoutsFile, TlsFile, VersionFile, Workers,
 };
-pub(crate) use service::{EndpointFile, PoolFile, ProtocolFile, ServiceFile, ServiceTimeoutsFile, UpstreamTlsFile};
-pub(crate) use shapes::{Entries, TextOr};
+pub(crate) use service::{
+    AfterFile, BalancingFile, BreakerScopeFile, CircuitBreakerFile, ConcurrencyFile, ConditionFile, ConsulFile,
+    DiscoveryFile, DnsFile, DnsRecordsFile, EndpointFile, EtcdFile, FallbackFile, HealthFile, HedgeFile, HttpProbeFile,
+    KeyFile, KubernetesFile, OutlierDetectionFile, PoolFile, ProtocolFile, RegistryFile, RetryFile, RetryMethodsFile,
+    ServiceFile, ServiceTimeoutsFile, StickyCookieFile, StrategyFile, UpstreamTlsFile,
+};
+pub(crate) use shapes::{AnyText, Entries, ListOr, TextOr};
+pub(crate) use shaping::{FaultFile, MirrorFile, SplitFile, SplitPartFile, WhenFile};
 
 use crate::value::Name;
 

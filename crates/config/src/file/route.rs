@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 
-use super::{Entries, TextOr};
+use super::{Entries, FaultFile, ListOr, MirrorFile, RetryFile, SplitFile, SplitPartFile, TextOr};
 use crate::value::{
     Cidr, Duration, FieldName, FieldText, HostPattern, Invalid, Name, PathPattern, Pattern, Size, Template, text_value,
 };
@@ -30,8 +30,8 @@ pub(crate) struct RouteFile {
     pub bundles: Vec<Name>,
     /// The service that answers.
     pub service: Option<Name>,
-    /// Several services that answer, by weight.
-    pub split: Option<Vec<SplitFile>>,
+    /// Several services that answer, by weight. The mapping is for a split that keeps clients with their part.
+    pub split: Option<ListOr<SplitPartFile, SplitFile>>,
     /// The client is sent elsewhere.
     pub redirect: Option<RedirectFile>,
     /// The gateway answers itself.
@@ -45,6 +45,13 @@ pub(crate) struct RouteFile {
     pub upgrade: Vec<FieldText>,
     /// What the service sees instead of what the client sent.
     pub rewrite: Option<RewriteFile>,
+    /// Instead of the service's `retry`; `off` tries once. The budget stays the service's.
+    pub retry: Option<RetryFile>,
+    /// Sends a copy of requests to another service: its name, or a mapping.
+    #[schemars(with = "Option<TextOr<MirrorFile, Name>>")]
+    pub mirror: Option<MirrorFile>,
+    /// Trouble on purpose, to see how clients take it.
+    pub fault: Option<FaultFile>,
 }
 
 /// What routes can share: `defaults.route` and bundles are made of it.
@@ -61,6 +68,13 @@ pub(crate) struct PoliciesFile {
     pub upgrade: Vec<FieldText>,
     /// What the service sees instead of what the client sent.
     pub rewrite: Option<RewriteFile>,
+    /// Instead of the service's `retry`; `off` tries once. The budget stays the service's.
+    pub retry: Option<RetryFile>,
+    /// Sends a copy of requests to another service: its name, or a mapping.
+    #[schemars(with = "Option<TextOr<MirrorFile, Name>>")]
+    pub mirror: Option<MirrorFile>,
+    /// Trouble on purpose, to see how clients take it.
+    pub fault: Option<FaultFile>,
 }
 
 /// Which requests a route is for. Every condition must hold.
@@ -114,16 +128,6 @@ pub(crate) struct ValueFile {
     pub exact: Option<String>,
     /// A regular expression, which may match anywhere in the value unless it has `^` and `$`.
     pub regex: Option<Pattern>,
-}
-
-/// A part of a split.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SplitFile {
-    /// The service.
-    pub service: Option<Name>,
-    /// Its share of the requests, against the other parts' weights. 1 unless written.
-    pub weight: Option<u32>,
 }
 
 /// Sends the client elsewhere.

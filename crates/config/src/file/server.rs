@@ -32,6 +32,8 @@ pub(crate) struct ServerFile {
     pub trusted_proxies: Vec<Cidr>,
     /// The id that every request has.
     pub request_id: Option<RequestIdFile>,
+    /// Where this gateway stands, for instance a data centre. Endpoints of the same zone go first.
+    pub zone: Option<Name>,
 }
 
 /// One listener.

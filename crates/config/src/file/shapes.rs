@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
 /// A mapping of names to values, in the order written.
 #[derive(Debug, Clone)]
@@ -51,26 +51,45 @@ impl<K, V: JsonSchema> JsonSchema for Entries<K, V> {
     }
 }
 
+/// Any text.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct AnyText(pub String);
+
+impl JsonSchema for AnyText {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Text".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number", "boolean"] })
+    }
+}
+
 /// A short form, which is a text, or the long one, which is a mapping.
 #[derive(Debug, Clone)]
-pub(crate) enum TextOr<T> {
-    Text(String),
+pub(crate) enum TextOr<T, W = AnyText> {
+    Text(W),
     Full(T),
 }
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
+impl<'de, T: Deserialize<'de>, W: Deserialize<'de>> Deserialize<'de> for TextOr<T, W> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader<T>(PhantomData<T>);
+        struct Reader<T, W>(PhantomData<(T, W)>);
 
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Reader<T> {
-            type Value = TextOr<T>;
+        impl<'de, T: Deserialize<'de>, W: Deserialize<'de>> Visitor<'de> for Reader<T, W> {
+            type Value = TextOr<T, W>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a text or a mapping")
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(TextOr::Text(text.to_owned()))
+                W::deserialize(text.into_deserializer()).map(TextOr::Text)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
@@ -82,16 +101,61 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for TextOr<T> {
     }
 }
 
-impl<T: JsonSchema> JsonSchema for TextOr<T> {
+impl<T: JsonSchema, W: JsonSchema> JsonSchema for TextOr<T, W> {
     fn inline_schema() -> bool {
         true
     }
 
     fn schema_name() -> Cow<'static, str> {
-        format!("TextOr{}", T::schema_name()).into()
+        format!("{}Or{}", W::schema_name(), T::schema_name()).into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [{ "type": ["string", "number", "boolean"] }, generator.subschema_for::<T>()] })
+        json_schema!({ "anyOf": [generator.subschema_for::<W>(), generator.subschema_for::<T>()] })
+    }
+}
+
+/// A short form, which is a list, or the long one, which is a mapping.
+#[derive(Debug)]
+pub(crate) enum ListOr<I, T> {
+    List(Vec<I>),
+    Full(T),
+}
+
+impl<'de, I: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for ListOr<I, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader<I, T>(PhantomData<(I, T)>);
+
+        impl<'de, I: Deserialize<'de>, T: Deserialize<'de>> Visitor<'de> for Reader<I, T> {
+            type Value = ListOr<I, T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list or a mapping")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(ListOr::List)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(ListOr::Full)
+            }
+        }
+
+        deserializer.deserialize_str(Reader(PhantomData))
+    }
+}
+
+impl<I: JsonSchema, T: JsonSchema> JsonSchema for ListOr<I, T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("ListOf{}Or{}", I::schema_name(), T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [generator.subschema_for::<Vec<I>>(), generator.subschema_for::<T>()] })
     }
 }

@@ -7,6 +7,7 @@ mod rewrite;
 mod route;
 mod server;
 mod service;
+mod shaping;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -19,12 +20,17 @@ use crate::config::{Config, Listener, Service};
 use crate::document::Document;
 use crate::file::{PoliciesFile, ServiceFile, TOP_KEYS};
 use crate::later;
+use crate::load::Inputs;
 use crate::problem::{Part, Path, Problem, Problems};
 use crate::schema::KnownKeys;
 use crate::source::Source;
 use crate::tree::{Node, Origin, Value};
 use crate::value::{Invalid, Name, closest};
 use crate::{de, de::Keys};
+
+/// Fields that the gateway writes itself, so that they are true.
+const OWN_FIELDS: [&str; 7] =
+    ["connection", "content-length", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
 
 /// How many problems are collected before services and routes are no longer looked at.
 const MAX_PROBLEMS: usize = 1000;
@@ -33,12 +39,13 @@ const MAX_PROBLEMS: usize = 1000;
 pub(crate) fn resolve(
     tree: &Node,
     document: &Document,
-    source: &dyn Source,
+    inputs: &Inputs<'_>,
     files: &mut Vec<PathBuf>,
     problems: &mut Problems,
 ) -> Option<Config> {
     let failed = problems.iter().filter_map(|problem| problem.spot.as_ref()?.origin.clone()).collect();
-    let mut resolver = Resolver { document, source, files, problems, excused: BTreeSet::new(), failed };
+    let (source, env) = (inputs.source, inputs.env);
+    let mut resolver = Resolver { document, source, env, files, problems, excused: BTreeSet::new(), failed };
     resolver.top_keys(tree);
     resolver.shared(tree);
     let server = resolver.server(tree);
@@ -49,6 +56,7 @@ pub(crate) fn resolve(
     let listeners = server.as_ref().map_or(&[][..], |server| &server.listeners);
     let body_limit = server.as_ref().and_then(|server| server.limits.body);
     let routes = resolver.routes(tree, &route::Known { services: &services.names, listeners, body_limit });
+    resolver.check_hash_keys(&services.services, &routes);
     resolver.check_addresses(listeners, admin.as_ref(), status.as_deref());
     Some(Config {
         server: server?,
@@ -71,6 +79,7 @@ struct Services {
 struct Resolver<'a> {
     document: &'a Document,
     source: &'a dyn Source,
+    env: &'a [(String, String)],
     files: &'a mut Vec<PathBuf>,
     problems: &'a mut Problems,
     /// Values that a problem was reported for already: nobody shall call them missing as well.
@@ -121,6 +130,31 @@ impl Resolver<'_> {
             }
             fallback
         })
+    }
+
+    /// Reports keys that exclude one another, and that there is none of them.
+    fn one_of(&mut self, object: &Path, keys: &[(&str, bool)], rule: &str) {
+        let written: Vec<&str> = keys.iter().filter(|(_, written)| *written).map(|(key, _)| *key).collect();
+        match written.as_slice() {
+            [first, second, ..] => {
+                let message = format!("{rule}, but there are `{first}` and `{second}`");
+                self.push(Problem::error(object.join(second), message).on_key().help("keep one of them"));
+            }
+            [] if !keys.iter().any(|(key, _)| self.is_excused(&object.join(key))) => {
+                let keys: Vec<String> = keys.iter().map(|(key, _)| format!("`{key}`")).collect();
+                let problem = Problem::error(object.clone(), format!("{rule}, but there is none")).on_key();
+                self.push(problem.help(format!("write one of {}", keys.join(", "))));
+            }
+            _ => {}
+        }
+    }
+
+    /// The path of a list's item; a scalar that stands for a list of one is the list itself.
+    fn item(&self, list: &Path, position: usize) -> Path {
+        match self.document.tree.find(list).and_then(Node::as_list) {
+            Some(_) => list.index(position),
+            None => list.clone(),
+        }
     }
 
     fn read<T: DeserializeOwned>(&mut self, node: &Node, path: &Path) -> Option<T> {

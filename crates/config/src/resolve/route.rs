@@ -6,22 +6,15 @@ use std::sync::Arc;
 use http::StatusCode;
 
 use crate::config::{
-    ClientAuth, ClientCertMatch, FieldMatch, Listener, Match, Redirect, Respond, Route, SplitPart, Target, ValueMatch,
+    ClientAuth, ClientCertMatch, FieldMatch, Listener, Match, Redirect, Respond, Route, Target, ValueMatch,
 };
 use crate::file::{
-    BodyFile, ClientCertFile, Entries, MatchFile, RedirectFile, RespondFile, RouteFile, SplitFile, TextOr, ValueFile,
+    AnyText, BodyFile, ClientCertFile, Entries, MatchFile, RedirectFile, RespondFile, RouteFile, TextOr, ValueFile,
 };
 use crate::problem::{Path, Problem};
-use crate::resolve::Resolver;
+use crate::resolve::{OWN_FIELDS, Resolver};
 use crate::tree::{Node, Value};
-use crate::value::{FieldName, Name, PathPattern, Template, TemplatePart, Variable, closest};
-
-/// The greatest weight of a part of a split.
-const MAX_WEIGHT: u32 = 1_000_000;
-
-/// Fields that the gateway writes itself, so that they are true.
-const OWN_FIELDS: [&str; 7] =
-    ["connection", "content-length", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
+use crate::value::{FieldName, FieldText, Name, PathPattern, Template, TemplatePart, Variable, closest};
 
 /// What routes may refer to.
 pub(super) struct Known<'a> {
@@ -90,6 +83,12 @@ impl Resolver<'_> {
             .as_ref()
             .map(|rewrite| self.rewrite(rewrite, &at.join("rewrite"), &matches.path))
             .unwrap_or_default();
+        let retry = self.route_retry(file.retry.as_ref(), node, &at.join("retry"));
+        let mirror = file
+            .mirror
+            .as_ref()
+            .and_then(|mirror| self.mirror(mirror, target.as_ref(), &at.join("mirror"), known.services));
+        let fault = file.fault.as_ref().map(|fault| self.fault(fault, &at.join("fault")));
         Some(Route {
             name: file.name.map_or_else(|| "route".into(), |Name(name)| name),
             priority: file.priority.unwrap_or(0),
@@ -98,9 +97,9 @@ impl Resolver<'_> {
             rewrite,
             timeout,
             body_limit,
-            retry: crate::config::RouteRetry::OfService,
-            mirror: None,
-            fault: None,
+            retry,
+            mirror,
+            fault,
             upgrade: file.upgrade.iter().map(|protocol| protocol.0.to_ascii_lowercase().into()).collect(),
             at: at.clone(),
         })
@@ -120,7 +119,8 @@ impl Resolver<'_> {
             (None, None) => PathPattern::everything(),
         };
         for (position, name) in file.listener.iter().enumerate() {
-            self.check_listener(&at.join("listener"), position, &name.0, known.listeners);
+            let path = self.item(&at.join("listener"), position);
+            self.check_listener(path, &name.0, known.listeners);
         }
         Match {
             hosts: file.host.clone(),
@@ -138,14 +138,10 @@ impl Resolver<'_> {
         }
     }
 
-    fn check_listener(&mut self, path: &Path, position: usize, name: &str, listeners: &[Listener]) {
+    fn check_listener(&mut self, path: Path, name: &str, listeners: &[Listener]) {
         if listeners.is_empty() || listeners.iter().any(|listener| *listener.name == *name) {
             return;
         }
-        let path = match self.document.tree.find(path).and_then(Node::as_list) {
-            Some(_) => path.index(position),
-            None => path.clone(),
-        };
         let problem = Problem::error(path, format!("there is no listener `{name}`"));
         self.push(match closest(name, listeners.iter().map(|listener| &*listener.name)) {
             Some(close) => problem.help(format!("did you mean `{close}`?")),
@@ -172,7 +168,7 @@ impl Resolver<'_> {
         ClientCertMatch { subjects: texts(&file.subject), sans: texts(&file.san) }
     }
 
-    fn fields<N>(
+    pub(super) fn fields<N>(
         &mut self,
         fields: Option<&Entries<N, TextOr<ValueFile>>>,
         name_of: fn(&N) -> Arc<str>,
@@ -196,7 +192,7 @@ impl Resolver<'_> {
 
     fn value_match(&mut self, value: &TextOr<ValueFile>, path: &Path) -> Option<ValueMatch> {
         match value {
-            TextOr::Text(text) => match text.as_str() {
+            TextOr::Text(AnyText(text)) => match text.as_str() {
                 "present" => Some(ValueMatch::Present),
                 "absent" => Some(ValueMatch::Absent),
                 text => Some(ValueMatch::Exact(text.into())),
@@ -233,19 +229,19 @@ impl Resolver<'_> {
             self.push(problem.help("make two routes, or take one of them out"));
         }
         if let Some(Name(service)) = &file.service {
-            return self.service_name(&at.join("service"), service, known).map(Target::Service);
+            return self.service_name(&at.join("service"), service, known.services).map(Target::Service);
         }
         if let Some(parts) = &file.split {
-            return Some(self.split(parts, &at.join("split"), known));
+            return Some(Target::Split(self.split(parts, &at.join("split"), path, known.services)));
         }
         if let Some(redirect) = &file.redirect {
             return self.redirect(redirect, &at.join("redirect"), path);
         }
         if let Some(respond) = &file.respond {
-            return Some(self.respond(respond, &at.join("respond")));
+            return Some(Target::Respond(self.respond(respond, &at.join("respond"))));
         }
         let excused = present.iter().any(|(key, _)| self.is_excused(&at.join(key)));
-        let later = ["aggregate", "mirror"].iter().any(|key| self.document.tree.find(&at.join(key)).is_some());
+        let later = self.document.tree.find(&at.join("aggregate")).is_some();
         if !excused && !later {
             let problem = Problem::error(at.clone(), "the route leads nowhere")
                 .help("write `service: NAME`, or `split`, `redirect` or `respond`");
@@ -254,50 +250,25 @@ impl Resolver<'_> {
         None
     }
 
-    fn service_name(&mut self, path: &Path, name: &Arc<str>, known: &Known<'_>) -> Option<Arc<str>> {
-        if known.services.contains(name) {
+    pub(super) fn service_name(
+        &mut self,
+        path: &Path,
+        name: &Arc<str>,
+        services: &BTreeSet<Arc<str>>,
+    ) -> Option<Arc<str>> {
+        if services.contains(name) {
             return Some(Arc::clone(name));
         }
         let problem = Problem::error(path.clone(), format!("there is no service `{name}`"));
-        let names = || known.services.iter().map(|name| &**name);
+        let names = || services.iter().map(|name| &**name);
         self.push(match closest(name, names()) {
             Some(close) => problem.help(format!("did you mean `{close}`?")),
-            None if known.services.is_empty() => {
+            None if services.is_empty() => {
                 problem.help(format!("write `services: {{ {name}: {{ url: \"http://127.0.0.1:9001\" }} }}`"))
             }
             None => problem.help(format!("there {}", enumerate(names()))),
         });
         None
-    }
-
-    fn split(&mut self, parts: &[SplitFile], path: &Path, known: &Known<'_>) -> Target {
-        let mut resolved = Vec::new();
-        for (position, part) in parts.iter().enumerate() {
-            let at = path.index(position);
-            let weight = part.weight.unwrap_or(1);
-            if weight > MAX_WEIGHT {
-                self.error(&at.join("weight"), format!("a weight is at most {MAX_WEIGHT}"));
-            }
-            match &part.service {
-                Some(Name(service)) => {
-                    let service = self.service_name(&at.join("service"), service, known);
-                    resolved.extend(service.map(|service| SplitPart { service, weight, when: None }));
-                }
-                None => self.missing(&at, "service", "each part of a split is a service with a weight"),
-            }
-        }
-        if parts.is_empty() && !self.is_excused(path) {
-            self.push(
-                Problem::error(path.clone(), "a split needs at least one part")
-                    .help("write `split: [{ service: NAME, weight: 95 }, ...]`"),
-            );
-        } else if resolved.len() == parts.len() && resolved.iter().all(|part| part.weight == 0) {
-            self.push(
-                Problem::error(path.clone(), "every part of the split has the weight 0, so nobody answers")
-                    .help("give one of them a weight"),
-            );
-        }
-        Target::Split(crate::config::Split { parts: resolved, sticky: None })
     }
 
     fn redirect(&mut self, file: &RedirectFile, path: &Path, pattern: &PathPattern) -> Option<Target> {
@@ -332,7 +303,7 @@ impl Resolver<'_> {
         Some(Target::Redirect(Redirect { to: to.clone(), status: status.unwrap_or(StatusCode::PERMANENT_REDIRECT) }))
     }
 
-    fn respond(&mut self, file: &RespondFile, path: &Path) -> Target {
+    pub(super) fn respond(&mut self, file: &RespondFile, path: &Path) -> Respond {
         let status = file
             .status
             .and_then(|status| StatusCode::from_u16(status).ok())
@@ -350,25 +321,29 @@ impl Resolver<'_> {
         if !body.is_empty() && matches!(status.as_u16(), 204 | 205 | 304) {
             self.error(&path.join("body"), format!("an answer with the status {} has no body", status.as_u16()));
         }
-        let mut headers: Vec<(Arc<str>, Arc<str>)> = Vec::new();
-        for (name, value) in file.headers.as_ref().map(|headers| headers.0.as_slice()).unwrap_or_default() {
-            if OWN_FIELDS.contains(&&*name.0) {
-                self.push(
-                    Problem::error(
-                        path.join("headers").join(&name.0),
-                        format!("`{}` is written by the gateway itself", name.0),
-                    )
-                    .on_key()
-                    .help("take it out"),
-                );
-            }
-            headers.push((Arc::clone(&name.0), Arc::clone(&value.0)));
-        }
+        let mut headers = self.own_headers(file.headers.as_ref(), &path.join("headers"));
         let has_type = headers.iter().any(|(name, _)| **name == *"content-type");
         if let Some(content_type) = content_type.filter(|_| !has_type) {
             headers.push(("content-type".into(), content_type.into()));
         }
-        Target::Respond(Respond { status, body: body.into(), headers })
+        Respond { status, body: body.into(), headers }
+    }
+
+    /// Fields that are written word for word.
+    pub(super) fn own_headers(
+        &mut self,
+        written: Option<&Entries<FieldName, FieldText>>,
+        path: &Path,
+    ) -> Vec<(Arc<str>, Arc<str>)> {
+        let mut headers: Vec<(Arc<str>, Arc<str>)> = Vec::new();
+        for (name, value) in written.map(|headers| headers.0.as_slice()).unwrap_or_default() {
+            if OWN_FIELDS.contains(&&*name.0) {
+                let message = format!("`{}` is written by the gateway itself", name.0);
+                self.push(Problem::error(path.join(&name.0), message).on_key().help("take it out"));
+            }
+            headers.push((Arc::clone(&name.0), Arc::clone(&value.0)));
+        }
+        headers
     }
 
     /// Templates may use the parameters of the route's own path.

@@ -43,7 +43,7 @@ impl Resolver<'_> {
             buffers: self.buffers(file.buffers, &path.join("buffers")),
             trusted_proxies: self.trusted_proxies(&file.trusted_proxies, &path.join("trusted_proxies")),
             request_id: self.request_id(file.request_id, &path.join("request_id")),
-            zone: None,
+            zone: file.zone.map(|Name(zone)| zone),
         })
     }
 
@@ -205,7 +205,7 @@ impl Resolver<'_> {
             body: file.body.map(|size| size.0),
             connections: self.count(&path.join("connections"), file.connections),
             connections_per_client: self.count(&path.join("connections_per_client"), file.connections_per_client),
-            streams: u32::try_from(self.number(&path.join("streams"), file.streams, (1, 10_000))).unwrap_or(u32::MAX),
+            streams: self.bounded(&path.join("streams"), file.streams, (1, 10_000)),
             min_rate: file.min_rate.map(|rate| rate.0),
         };
         if limits.uri_bytes > limits.header_bytes && !self.is_excused(path) {
@@ -226,12 +226,17 @@ impl Resolver<'_> {
         usize::try_from(size).unwrap_or(usize::MAX)
     }
 
-    fn number(&mut self, path: &Path, number: Option<u32>, (min, max): (u32, u32)) -> usize {
+    pub(super) fn number(&mut self, path: &Path, number: Option<u32>, range: (u32, u32)) -> usize {
+        usize::try_from(self.bounded(path, number, range)).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn bounded(&mut self, path: &Path, number: Option<u32>, (min, max): (u32, u32)) -> u32 {
         let number = self.required(path, number, min);
         if !(min..=max).contains(&number) {
-            self.error(path, format!("{number} is not between {min} and {max}"));
+            let range = if max == u32::MAX { format!("at least {min}") } else { format!("between {min} and {max}") };
+            self.error(path, format!("{number} is not {range}"));
         }
-        usize::try_from(number).unwrap_or(usize::MAX)
+        number
     }
 
     /// A number of connections; `off` is no limit.

@@ -21,6 +21,10 @@ pub struct Rate(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct Share(pub f64);
 
+/// A number of events per second, such as `3/s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PerSecond(pub u32);
+
 /// Nothing that is configured lasts longer: far enough, and it can still be added to a point in time.
 const LONGEST: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
@@ -69,6 +73,23 @@ impl FromStr for Rate {
             return Err(Invalid::new("a rate of zero is no limit at all").help("write `off`"));
         }
         Ok(Self(bytes))
+    }
+}
+
+impl FromStr for PerSecond {
+    type Err = Invalid;
+
+    /// A bare number is per second too.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let wrong = || expected("a number per second such as `3/s`", text);
+        let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
+        let factor = unit_factor(unit, &TIME_UNITS).filter(|millis| *millis >= 1000);
+        let seconds = factor.ok_or_else(|| wrong().help("the units are /s, /m, /h and /d"))? / 1000;
+        let number: u64 = number.trim().parse().map_err(|_| wrong())?;
+        if !number.is_multiple_of(seconds) {
+            return Err(wrong().help("it must come to a whole number per second"));
+        }
+        u32::try_from(number / seconds).map(Self).map_err(|_| wrong())
     }
 }
 
@@ -174,6 +195,12 @@ text_value!(Rate, "a rate of bytes such as `240B/s`", {
     "pattern": "/s$|\\$\\{",
     "examples": ["240B/s"]
 });
+text_value!(PerSecond, "a number per second such as `3/s`", {
+    "title": "number per second",
+    "type": ["string", "integer"],
+    "description": "A number per time: /s, /m, /h or /d. A bare number is per second.",
+    "examples": ["3/s", "600/m"]
+});
 text_value!(Share, "a share such as `60%`", {
     "title": "share",
     "type": "string",
@@ -232,6 +259,16 @@ mod tests {
         }
         for text in ["60", "0.6", "101%", "-1%", "%", "1.2.3%", "NaN%"] {
             refused::<Share>(text);
+        }
+    }
+
+    #[test]
+    fn numbers_of_events_are_whole_per_second() {
+        for (text, number) in [("3/s", 3), ("3", 3), ("600/m", 10), ("0/s", 0), ("7200/h", 2)] {
+            assert_eq!(text.parse::<PerSecond>(), Ok(PerSecond(number)), "{text}");
+        }
+        for text in ["", "/s", "3/ms", "1/m", "-1/s", "3/", "9999999999/s", "1.5/s"] {
+            refused::<PerSecond>(text);
         }
     }
 

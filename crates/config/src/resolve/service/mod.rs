@@ -1,16 +1,29 @@
-//! `services`: addresses, pools, timeouts.
+//! `services`: addresses, pools, timeouts; what happens when an endpoint is slow, sick or gone is in the modules below.
+
+mod balancing;
+mod discovery;
+mod health;
+mod protection;
+mod retry;
+mod url;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::url::parse_url;
 use crate::config::{Endpoint, Pool, Service, ServiceTimeouts, UpstreamProtocol, UpstreamTls};
-use crate::file::{EndpointFile, PoolFile, ProtocolFile, ServiceFile, ServiceTimeoutsFile, TextOr, UpstreamTlsFile};
+use crate::file::{
+    AnyText, EndpointFile, PoolFile, ProtocolFile, ServiceFile, ServiceTimeoutsFile, TextOr, UpstreamTlsFile,
+};
 use crate::problem::{Path, Problem};
 use crate::resolve::files::Pem;
-use crate::resolve::{Resolver, Services};
+use crate::resolve::{OWN_FIELDS, Resolver, Services};
 use crate::tree::Node;
-use crate::value::{self, HostPattern, Invalid};
+use crate::value::{self, FieldName, HostPattern};
+
+/// What `deadline_header: on` means.
+const DEADLINE_HEADER: &str = "x-request-timeout-ms";
 
 /// The greatest weight of an endpoint: more would only cost memory.
 const MAX_WEIGHT: u32 = 10_000;
@@ -29,6 +42,7 @@ impl Resolver<'_> {
                 services.insert(name, Arc::new(service));
             }
         }
+        self.check_fallbacks(&services, &names);
         Services { services, names }
     }
 
@@ -40,7 +54,7 @@ impl Resolver<'_> {
         }
         let file: ServiceFile = self.read(node, at)?;
         let endpoints = self.endpoints(&file, at);
-        let uses_tls = endpoints.iter().any(|endpoint| endpoint.tls);
+        let uses_tls = file.discovery.is_some() || endpoints.iter().any(|endpoint| endpoint.tls);
         if !uses_tls && file.tls.is_some() && !endpoints.is_empty() && !self.tls_is_inherited(at) {
             let problem =
                 Problem::warning(at.join("tls"), "no endpoint of this service speaks TLS, so `tls` does nothing")
@@ -50,6 +64,7 @@ impl Resolver<'_> {
         Some(Service {
             name: Arc::clone(name),
             endpoints,
+            discovery: file.discovery.and_then(|file| self.discovery(file, name, &at.join("discovery"))),
             protocol: match file.protocol {
                 Some(ProtocolFile::Http1) => UpstreamProtocol::Http1,
                 Some(ProtocolFile::Http2) => UpstreamProtocol::Http2,
@@ -58,20 +73,32 @@ impl Resolver<'_> {
             tls: self.upstream_tls(file.tls, &at.join("tls")),
             timeouts: self.service_timeouts(file.timeouts, node, &at.join("timeouts")),
             pool: self.pool(file.pool, &at.join("pool")),
-            discovery: None,
-            balancing: crate::config::Balancing::RoundRobin,
-            health: None,
-            outliers: None,
-            slow_start: Duration::ZERO,
-            panic_threshold: None,
-            breaker: None,
-            retry: None,
-            hedge: None,
-            concurrency: None,
-            fallback: None,
-            deadline_header: None,
+            balancing: self.balancing(file.load_balancing, &at.join("load_balancing")),
+            health: file.health.map(|file| self.health(file, &at.join("health"))),
+            outliers: file.outlier_detection.map(|file| self.outliers(&file, &at.join("outlier_detection"))),
+            slow_start: file.slow_start.map_or(Duration::ZERO, |duration| duration.0),
+            panic_threshold: file.panic_threshold.map(|share| share.0),
+            breaker: file.circuit_breaker.map(|file| self.breaker(&file, &at.join("circuit_breaker"))),
+            retry: file.retry.map(|file| self.retry(&file, &at.join("retry"))),
+            hedge: file.hedge.map(|file| self.hedge(&file, &at.join("hedge"))),
+            concurrency: file.concurrency.map(|file| self.concurrency(&file, &at.join("concurrency"))),
+            fallback: file.fallback.and_then(|file| self.fallback(&file, &at.join("fallback"))),
+            deadline_header: file
+                .deadline_header
+                .map(|FieldName(header)| self.deadline_header(header, node, &at.join("deadline_header"))),
             at: at.clone(),
         })
+    }
+
+    fn deadline_header(&mut self, header: Arc<str>, service: &Node, path: &Path) -> Arc<str> {
+        if service.get("deadline_header").is_some_and(Node::is_on) {
+            return DEADLINE_HEADER.into();
+        }
+        if OWN_FIELDS.contains(&&*header) || &*header == "host" {
+            let problem = Problem::error(path.clone(), format!("`{header}` has a meaning of its own"));
+            self.push(problem.help(format!("write `deadline_header: {DEADLINE_HEADER}`")));
+        }
+        header
     }
 
     /// Whether `tls` comes from `defaults.service` as a whole: then it is meant for other services too.
@@ -93,20 +120,20 @@ impl Resolver<'_> {
                     .help("keep one of them"),
                 );
             }
-            return self.endpoint(&at.join("url"), url, 1, None).into_iter().collect();
+            return self.endpoint(&at.join("url"), url, None).into_iter().collect();
         }
         let Some(written) = &file.endpoints else {
-            let is_discovered = self.document.tree.find(&at.join("discovery")).is_some();
-            if !is_discovered && !self.is_excused(&at.join("endpoints")) {
+            let excused = ["endpoints", "discovery"].iter().any(|key| self.is_excused(&at.join(key)));
+            if file.discovery.is_none() && !excused {
                 self.missing(
                     at,
                     "url",
-                    "a service needs an address: `url: http://127.0.0.1:9001`, or several `endpoints`",
+                    "a service needs an address: `url: http://127.0.0.1:9001`, several `endpoints`, or a `discovery`",
                 );
             }
             return Vec::new();
         };
-        if written.is_empty() && !self.is_excused(&at.join("endpoints")) {
+        if written.is_empty() && file.discovery.is_none() && !self.is_excused(&at.join("endpoints")) {
             self.error(&at.join("endpoints"), "a service needs at least one endpoint");
         }
         let mut endpoints: Vec<Endpoint> = Vec::new();
@@ -119,23 +146,27 @@ impl Resolver<'_> {
 
     fn listed_endpoint(&mut self, written: &TextOr<EndpointFile>, path: &Path) -> Option<Endpoint> {
         let file = match written {
-            TextOr::Text(url) => return self.endpoint(path, url, 1, None),
+            TextOr::Text(AnyText(url)) => return self.endpoint(path, url, None),
             TextOr::Full(file) => file,
         };
-        let weight = file.weight.unwrap_or(1);
-        if weight > MAX_WEIGHT {
+        if file.weight.is_some_and(|weight| weight > MAX_WEIGHT) {
             self.error(&path.join("weight"), format!("a weight is at most {MAX_WEIGHT}"));
         }
         let Some(url) = &file.url else {
             self.missing(path, "url", "write `url: http://10.0.0.1:8080`");
             return None;
         };
-        self.endpoint(&path.join("url"), url, weight, file.zone.as_ref().map(|zone| Arc::clone(&zone.0)))
+        self.endpoint(&path.join("url"), url, Some(file))
     }
 
-    fn endpoint(&mut self, path: &Path, url: &str, weight: u32, zone: Option<Arc<str>>) -> Option<Endpoint> {
+    fn endpoint(&mut self, path: &Path, url: &str, file: Option<&EndpointFile>) -> Option<Endpoint> {
         match parse_url(url) {
-            Ok(endpoint) => Some(Endpoint { weight, zone, ..endpoint }),
+            Ok(endpoint) => Some(Endpoint {
+                weight: file.and_then(|file| file.weight).unwrap_or(1),
+                zone: file.and_then(|file| file.zone.as_ref()).map(|zone| Arc::clone(&zone.0)),
+                priority: file.and_then(|file| file.priority).unwrap_or(0),
+                ..endpoint
+            }),
             Err(invalid) => {
                 self.invalid(path, invalid);
                 None
@@ -199,89 +230,4 @@ impl Resolver<'_> {
 
 fn to_usize(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
-}
-
-/// `http://host:port` or `https://host:port`, and nothing more.
-fn parse_url(url: &str) -> Result<Endpoint, Invalid> {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(Invalid::new(format!("`{}` is not a URL", without_userinfo(url)))
-            .help(format!("write `http://{}`", without_userinfo(url))));
-    };
-    let tls = match &*scheme.to_ascii_lowercase() {
-        "http" => false,
-        "https" => true,
-        "h2c" | "grpc" => {
-            return Err(Invalid::new(format!("`{scheme}` is not a scheme of URLs here"))
-                .help("write `http://`, and `protocol: http2` in the service"));
-        }
-        "grpcs" | "h2" => {
-            return Err(Invalid::new(format!("`{scheme}` is not a scheme of URLs here"))
-                .help("write `https://`, and `protocol: http2` in the service"));
-        }
-        "ws" | "wss" => {
-            return Err(Invalid::new(format!("`{scheme}` is not a scheme of URLs here"))
-                .help("write `http://` or `https://`: WebSockets begin as HTTP"));
-        }
-        _ => {
-            return Err(
-                Invalid::new(format!("`{scheme}` is not a scheme of URLs here")).help("write `http://` or `https://`")
-            );
-        }
-    };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, after) = rest.split_at(end);
-    if authority.contains('@') {
-        return Err(Invalid::new("a URL of a service has no user or password")
-            .help("leave it out: what services are told about users comes from the request"));
-    }
-    let scheme = if tls { "https" } else { "http" };
-    if !matches!(after, "" | "/") {
-        let help = match after.split(['?', '#']).next() {
-            Some("" | "/") | None => format!("write `{scheme}://{authority}`"),
-            Some(path) => format!(
-                "write `{scheme}://{authority}`, and in the route `rewrite: {{ path: \"{}/{{path.rest}}\" }}`",
-                path.trim_end_matches('/')
-            ),
-        };
-        return Err(
-            Invalid::new(format!("a service is a host and a port, but this URL goes on with `{after}`")).help(help)
-        );
-    }
-    let (host, port) = host_and_port(authority)?;
-    let port = port.unwrap_or(if tls { 443 } else { 80 });
-    let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_string() };
-    let is_usual = port == if tls { 443 } else { 80 };
-    let authority = if is_usual { bracketed } else { format!("{bracketed}:{port}") };
-    Ok(Endpoint { tls, host, port, authority: authority.into(), weight: 1, zone: None, priority: 0 })
-}
-
-fn without_userinfo(text: &str) -> &str {
-    text.rsplit_once('@').map_or(text, |(_, host)| host)
-}
-
-/// The host without brackets, and the port where one is written.
-fn host_and_port(authority: &str) -> Result<(Arc<str>, Option<u16>), Invalid> {
-    let after_bracket = authority.rfind(']').map_or(0, |at| at + 1);
-    let colon = authority.get(after_bracket..).and_then(|rest| rest.find(':')).map(|at| at + after_bracket);
-    let (host, port) = match colon.and_then(|at| authority.split_at_checked(at)) {
-        Some((host, port)) => (host, port.strip_prefix(':')),
-        None => (authority, None),
-    };
-    let port = match port.map(str::parse::<u16>) {
-        None => None,
-        Some(Ok(port)) if port > 0 => Some(port),
-        Some(_) => {
-            return Err(Invalid::new(format!("`{}` is not a port", port.unwrap_or_default()))
-                .help("ports are numbers from 1 to 65535"));
-        }
-    };
-    if host.is_empty() {
-        return Err(Invalid::new("the URL has no host").help("write `http://host:port`"));
-    }
-    match host.parse::<HostPattern>()? {
-        HostPattern::Exact(name) => Ok((name.trim_start_matches('[').trim_end_matches(']').into(), port)),
-        HostPattern::Wildcard(_) | HostPattern::Any => {
-            Err(Invalid::new(format!("`{host}` is not the name of one host")))
-        }
-    }
 }

@@ -1,10 +1,23 @@
 //! `services`, as written.
 
+mod balancing;
+mod discovery;
+mod health;
+mod protection;
+mod retry;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(crate) use self::balancing::{BalancingFile, CookieName, KeyFile, StickyCookieFile, StrategyFile};
+pub(crate) use self::discovery::{
+    ConsulFile, DiscoveryFile, DnsFile, DnsRecordsFile, EtcdFile, KubernetesFile, RegistryFile,
+};
+pub(crate) use self::health::{HealthFile, HttpProbeFile, OutlierDetectionFile, StatusRange};
+pub(crate) use self::protection::{BreakerScopeFile, CircuitBreakerFile, ConcurrencyFile, ConditionFile, FallbackFile};
+pub(crate) use self::retry::{AfterFile, HedgeFile, RetryFile, RetryMethodsFile};
 use super::TextOr;
-use crate::value::{Duration, Name};
+use crate::value::{Duration, FieldName, Name, Share};
 
 /// Where requests go: one or several endpoints that are alike.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -12,8 +25,10 @@ use crate::value::{Duration, Name};
 pub(crate) struct ServiceFile {
     /// The one endpoint, the short form: `http://host:port` or `https://host`.
     pub url: Option<String>,
-    /// Several endpoints: a URL each, or a mapping with a weight. Requests go round by weight.
+    /// Several endpoints: a URL each, or a mapping with a weight.
     pub endpoints: Option<Vec<TextOr<EndpointFile>>>,
+    /// Where more endpoints come from.
+    pub discovery: Option<DiscoveryFile>,
     /// What is spoken to the endpoints.
     pub protocol: Option<ProtocolFile>,
     /// TLS towards `https://` endpoints.
@@ -22,6 +37,29 @@ pub(crate) struct ServiceFile {
     pub timeouts: Option<ServiceTimeoutsFile>,
     /// Connections that are kept for the next request.
     pub pool: Option<PoolFile>,
+    /// Which endpoint takes the next request. `round_robin` and `weighted` are the same: in turn, by weight.
+    pub load_balancing: Option<TextOr<BalancingFile, StrategyFile>>,
+    /// Active checks of every endpoint. Off unless written; `{}` is on with the defaults.
+    pub health: Option<HealthFile>,
+    /// Takes endpoints out for a while by what real requests meet. On unless `off`.
+    pub outlier_detection: Option<OutlierDetectionFile>,
+    /// How long an endpoint that came back takes to get its full share. Off unless written.
+    pub slow_start: Option<Duration>,
+    /// With a smaller share of endpoints in service, those that are unhealthy or ejected are used too. Off unless written.
+    pub panic_threshold: Option<Share>,
+    /// Stops asking what keeps failing. Off unless written; `{}` is on with the defaults.
+    pub circuit_breaker: Option<CircuitBreakerFile>,
+    /// Tries again, with another endpoint where there is one. On unless `off`.
+    pub retry: Option<RetryFile>,
+    /// Sends a request that waits for long to a second endpoint too. Off unless written; `{}` is on with the defaults.
+    pub hedge: Option<HedgeFile>,
+    /// Requests that may be under way at once. Off unless written.
+    pub concurrency: Option<ConcurrencyFile>,
+    /// What answers when no endpoint can. Off unless written.
+    pub fallback: Option<FallbackFile>,
+    /// The header that tells the service how many milliseconds are left for its answer. Off unless written; `on` is
+    /// `x-request-timeout-ms`.
+    pub deadline_header: Option<FieldName>,
 }
 
 /// One endpoint of a service.
@@ -32,8 +70,10 @@ pub(crate) struct EndpointFile {
     pub url: Option<String>,
     /// Its share of the requests, against the other endpoints' weights. 1 unless written; 0 takes no new requests.
     pub weight: Option<u32>,
-    /// Where it stands, for instance a data centre.
+    /// Where it stands, for instance a data centre. Endpoints of the gateway's own zone (`server.zone`) go first.
     pub zone: Option<Name>,
+    /// Its tier. 0 unless written, and first; the next tier takes over when no endpoint of the one before is in service.
+    pub priority: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
