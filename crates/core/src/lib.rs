@@ -6,6 +6,7 @@ pub mod balance;
 pub mod body;
 pub mod client;
 pub mod clock;
+pub mod cluster;
 pub mod concurrency;
 pub mod exchange;
 pub mod forward;
