@@ -13,7 +13,7 @@ use crate::tree::Node;
 use crate::value::{self, HostPattern, Invalid};
 
 /// The greatest weight of an endpoint: more would only cost memory.
-const MAX_WEIGHT: u32 = 10_000;
+pub(crate) const MAX_WEIGHT: u32 = 10_000;
 
 impl Resolver<'_> {
     pub(super) fn services(&mut self, tree: &Node) -> Services {
@@ -202,7 +202,7 @@ fn to_usize(number: u32) -> usize {
 }
 
 /// `http://host:port` or `https://host:port`, and nothing more.
-fn parse_url(url: &str) -> Result<Endpoint, Invalid> {
+pub(crate) fn parse_url(url: &str) -> Result<Endpoint, Invalid> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(Invalid::new(format!("`{}` is not a URL", without_userinfo(url)))
             .help(format!("write `http://{}`", without_userinfo(url))));
