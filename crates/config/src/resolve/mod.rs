@@ -26,7 +26,8 @@ use crate::tree::{Node, Origin, Value};
 use crate::value::{Invalid, Name, closest};
 use crate::{de, de::Keys};
 
-pub(crate) use service::{MAX_WEIGHT, parse_url};
+pub use service::MAX_WEIGHT;
+pub(crate) use service::parse_url;
 
 /// How many problems are collected before services and routes are no longer looked at.
 const MAX_PROBLEMS: usize = 1000;

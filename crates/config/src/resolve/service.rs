@@ -13,7 +13,7 @@ use crate::tree::Node;
 use crate::value::{self, HostPattern, Invalid};
 
 /// The greatest weight of an endpoint: more would only cost memory.
-pub(crate) const MAX_WEIGHT: u32 = 10_000;
+pub const MAX_WEIGHT: u32 = 10_000;
 
 impl Resolver<'_> {
     pub(super) fn services(&mut self, tree: &Node) -> Services {

@@ -1,7 +1,11 @@
 //! The service side: connections to endpoints, their pools, and the call that every request upstream goes through.
 
 pub(crate) mod attempt;
+#[allow(dead_code, reason = "used by the control thread once services take discovered endpoints")]
+pub(crate) mod client;
 mod connect;
+#[allow(dead_code, reason = "used by the control thread once services take discovered endpoints")]
+pub(crate) mod discovery;
 pub(crate) mod endpoint;
 mod http1;
 mod http2;
