@@ -17,6 +17,7 @@ pub mod value;
 
 mod de;
 mod document;
+mod endpoints;
 mod env;
 mod file;
 mod include;
@@ -33,9 +34,11 @@ mod tree;
 
 pub use config::Config;
 pub use document::{Document, Location};
+pub use endpoints::{endpoint_list, one_endpoint};
 pub use load::{Failure, Inputs, Loaded, from_yaml, load};
 pub use problem::{Path, Problem, Problems, Severity};
 pub use reference::reference;
+pub use resolve::MAX_WEIGHT;
 pub use schema::schema;
 pub use source::{Disk, Memory, Source};
 

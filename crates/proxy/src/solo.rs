@@ -16,7 +16,6 @@ use tidegate_http1::RequestHead;
 use tokio::io::DuplexStream;
 
 use crate::alarm::Alarm;
-use crate::buffers::Buffers;
 use crate::io::Io;
 use crate::limits::Connections;
 use crate::listener::{Session, accept};
@@ -25,7 +24,7 @@ use crate::serve;
 use crate::snapshot::Snapshot;
 use crate::tasks::{Task, spawn_local};
 use crate::telemetry::{LogSender, Metrics};
-use crate::upkeep::{Means, Upkeep};
+use crate::upkeep::Upkeep;
 use crate::worker::{Parts, Worker};
 
 /// One worker on the calling thread. It must be used inside a `LocalSet`.
@@ -58,13 +57,10 @@ impl Solo {
             snapshot: Arc::new(snapshot),
             seed: 1,
         };
-        let net = Rc::new(net);
-        let buffers = Rc::new(Buffers::new(config.server.buffers));
-        let dice = RefCell::new(fastrand::Rng::with_seed(parts.seed));
-        let mut upkeep = Upkeep::new(Means { clock: parts.clock.clone(), net: Rc::clone(&net), buffers, dice });
         parts.snapshot.start(parts.clock.now());
-        upkeep.adopt(&parts.snapshot);
-        let worker = Worker::new(parts, net);
+        let worker = Worker::new(parts, Rc::new(net));
+        let mut upkeep = Upkeep::new(worker.means.clone());
+        upkeep.adopt(&worker.local().snapshot);
         let tending = spawn_local(Rc::clone(&worker).tend());
         Ok(Self { worker, upkeep: RefCell::new(upkeep), _tending: tending })
     }

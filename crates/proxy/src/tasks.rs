@@ -27,3 +27,8 @@ impl Drop for Task {
 pub fn spawn_local(future: impl Future<Output = ()> + 'static) -> Task {
     Task(Some(tokio::task::spawn_local(future)))
 }
+
+/// What `work` returns: it may block, so it runs on a thread that serves nobody. `None` if it panicked.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}

@@ -1,7 +1,6 @@
 //! What is done for services without any request: active checks, discovery, and whatever time alone changes. It has a thread of
 //! its own, so that a busy worker never delays a check, nor a check a request.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
@@ -19,27 +18,12 @@ use crate::buffers::Buffers;
 use crate::net::Net;
 use crate::snapshot::Snapshot;
 use crate::tasks::{Task, spawn_local};
-use crate::upstream::attempt;
+use crate::upstream::means::Means;
 use crate::upstream::service::Plan;
 use crate::upstream::{discovery, probe};
 
 /// How often a service is looked at.
 const TICK: Duration = Duration::from_millis(200);
-
-/// What checks and discoveries work with.
-pub(crate) struct Means {
-    pub(crate) clock: Clock,
-    pub(crate) net: Rc<Net>,
-    pub(crate) buffers: Rc<Buffers>,
-    pub(crate) dice: RefCell<fastrand::Rng>,
-}
-
-impl Means {
-    /// For attempts.
-    pub(crate) fn of_attempts(&self) -> attempt::Means<'_> {
-        attempt::Means { clock: &self.clock, net: &self.net, buffers: &self.buffers, dice: &self.dice }
-    }
-}
 
 /// Looks after the services of the snapshot in use; what did not change is not disturbed. It must be used on a local runtime.
 pub(crate) struct Upkeep {
@@ -128,7 +112,7 @@ impl Keeper {
             };
             runtime.block_on(async move {
                 let buffers = Rc::new(Buffers::new(snapshot.config.server.buffers));
-                let mut upkeep = Upkeep::new(Means { clock, net: Rc::new(Net::System), buffers, dice: RefCell::default() });
+                let mut upkeep = Upkeep::new(Means { clock, net: Rc::new(Net::System), buffers, dice: Rc::default() });
                 upkeep.adopt(&snapshot);
                 drop(snapshot);
                 while let Some(snapshot) = received.recv().await {

@@ -23,7 +23,7 @@ use crate::snapshot::{Snapshot, Target};
 use crate::telemetry::LogBuffer;
 use crate::telemetry::LogSender;
 use crate::telemetry::{Metrics, Series, Shard};
-use crate::upstream::attempt;
+use crate::upstream::means::Means;
 use crate::upstream::service::Service;
 
 /// How often idle connections are looked at and logs handed on.
@@ -34,14 +34,14 @@ pub(crate) struct Worker {
     pub(crate) number: usize,
     pub(crate) count: usize,
     pub(crate) clock: Clock,
-    pub(crate) net: Rc<Net>,
+    /// What its attempts are made with.
+    pub(crate) means: Means,
     pub(crate) shard: Shard,
     pub(crate) log: RefCell<LogBuffer>,
     pub(crate) buffers: Rc<Buffers>,
     /// Shared by all workers; used when connections come and go.
     pub(crate) connections: Arc<Connections>,
     local: RefCell<Rc<Local>>,
-    pub(crate) dice: RefCell<fastrand::Rng>,
     draining: Cell<bool>,
     /// Tasks of open connections, to be woken when the worker drains.
     tasks: RefCell<HashMap<u64, Waker>>,
@@ -92,28 +92,23 @@ impl Worker {
         let mut log = LogBuffer::new(log, dice.u64(..));
         log.configure(snapshot.config.log.access.as_ref());
         let local = Rc::new(Local::new(snapshot, None, &shard, (number, count)));
+        let buffers = Rc::new(Buffers::new(local.snapshot.config.server.buffers));
         Rc::new(Self {
             number,
             count,
             wall: Cell::new((clock.now(), clock.wall())),
             date: RefCell::new(http_date(clock.wall())),
+            means: Means { clock: clock.clone(), net, buffers: Rc::clone(&buffers), dice: Rc::new(RefCell::new(dice)) },
             clock,
-            net,
             shard,
             log: RefCell::new(log),
-            buffers: Rc::new(Buffers::new(local.snapshot.config.server.buffers)),
+            buffers,
             connections,
             local: RefCell::new(local),
-            dice: RefCell::new(dice),
             draining: Cell::new(false),
             tasks: RefCell::default(),
             next_task: Cell::new(0),
         })
-    }
-
-    /// What its attempts are made with.
-    pub(crate) fn means(&self) -> attempt::Means<'_> {
-        attempt::Means { clock: &self.clock, net: &self.net, buffers: &self.buffers, dice: &self.dice }
     }
 
     /// The snapshot that new exchanges see.
@@ -149,7 +144,7 @@ impl Worker {
     /// 128 random bits, good for identifiers, not for secrets.
     #[inline]
     pub(crate) fn random(&self) -> u128 {
-        self.dice.borrow_mut().u128(..)
+        self.means.dice.borrow_mut().u128(..)
     }
 
     /// The wall time at `instant`, without asking the system.

@@ -28,6 +28,9 @@ use crate::tree::{Node, Origin, Value};
 use crate::value::{Invalid, Name, closest};
 use crate::{de, de::Keys};
 
+pub use service::MAX_WEIGHT;
+pub(crate) use service::parse_url;
+
 /// Fields that the gateway writes itself, so that they are true.
 const OWN_FIELDS: [&str; 7] =
     ["connection", "content-length", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];

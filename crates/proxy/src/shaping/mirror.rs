@@ -101,7 +101,7 @@ impl Copy {
     async fn exchange(&mut self, body: Body, deadline: Instant) {
         let Self { head, service, worker, place } = self;
         let alarm = Rc::new(Alarm::new(&worker.clock).into());
-        let mut attempt = Attempt::undriven(head, body, &service.plan.config, (worker.means(), &alarm));
+        let mut attempt = Attempt::undriven(head, body, service.plan.config.timeouts, (&worker.means, &alarm));
         attempt.deadline = Some(deadline);
         if let Ok(mut reply) = service.call(&mut attempt, &mut Tried::default()).await {
             place.result = |cells| &cells.sent;

@@ -17,6 +17,7 @@ use tidegate_http1::{RequestHead, ResponseHead};
 use crate::alarm::Alarm;
 use crate::buffers::Buffers;
 use crate::io::Io;
+use super::means::Means;
 use crate::net::Net;
 
 /// An alarm that all who work on one exchange share, since one task polls them all.
@@ -56,15 +57,6 @@ pub(crate) struct Attempt<'a> {
     pub(crate) at: Option<&'a Cell<Option<u64>>>,
 }
 
-/// What attempts are made with: a worker's, or those of the thread that looks after services.
-#[derive(Clone, Copy)]
-pub(crate) struct Means<'a> {
-    pub(crate) clock: &'a Clock,
-    pub(crate) net: &'a Net,
-    pub(crate) buffers: &'a Rc<Buffers>,
-    pub(crate) dice: &'a RefCell<fastrand::Rng>,
-}
-
 /// What keeps a request with one endpoint.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Choice {
@@ -79,8 +71,8 @@ impl<'a> Attempt<'a> {
     pub(crate) fn undriven(
         head: &'a RequestHead,
         body: Body,
-        service: &'a config::Service,
-        (means, alarm): (Means<'a>, &'a SharedAlarm),
+        timeouts: config::ServiceTimeouts,
+        (means, alarm): (&'a Means, &'a SharedAlarm),
     ) -> Self {
         let Means { clock, net, buffers, dice } = means;
         Self {
@@ -88,9 +80,9 @@ impl<'a> Attempt<'a> {
             body,
             upgrade: None,
             interim: None,
-            read: service.timeouts.read,
-            stream_idle: service.timeouts.read,
-            write: service.timeouts.write,
+            read: timeouts.read,
+            stream_idle: timeouts.read,
+            write: timeouts.write,
             deadline: None,
             clock,
             net,
@@ -100,7 +92,7 @@ impl<'a> Attempt<'a> {
             choice: Choice::default(),
             retry: None,
             moves_on: false,
-            deadline_header: service.deadline_header.as_deref(),
+            deadline_header: None,
             at: None,
         }
     }

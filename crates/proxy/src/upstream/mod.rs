@@ -2,10 +2,15 @@
 
 pub(crate) mod attempt;
 pub(crate) mod call;
+#[allow(dead_code, reason = "used by the control thread once services take discovered endpoints")]
+pub(crate) mod client;
 mod connect;
+#[allow(dead_code, reason = "used by the control thread once services take discovered endpoints")]
+pub(crate) mod discovery;
 pub(crate) mod endpoint;
 mod http1;
 mod http2;
+pub(crate) mod means;
 mod sender;
 pub(crate) mod service;
 pub(crate) mod shared;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::url::parse_url;
+pub(crate) use self::url::parse_url;
 use crate::config::{Endpoint, Pool, Service, ServiceTimeouts, UpstreamProtocol, UpstreamTls};
 use crate::file::{
     AnyText, EndpointFile, PoolFile, ProtocolFile, ServiceFile, ServiceTimeoutsFile, TextOr, UpstreamTlsFile,
@@ -26,7 +26,7 @@ use crate::value::{self, FieldName, HostPattern};
 const DEADLINE_HEADER: &str = "x-request-timeout-ms";
 
 /// The greatest weight of an endpoint: more would only cost memory.
-const MAX_WEIGHT: u32 = 10_000;
+pub const MAX_WEIGHT: u32 = 10_000;
 
 impl Resolver<'_> {
     pub(super) fn services(&mut self, tree: &Node) -> Services {
