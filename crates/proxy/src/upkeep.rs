@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use tidegate_config::config;
 use tidegate_core::clock::Clock;
 use tidegate_core::cluster::Cluster;
 use tokio::runtime::{Builder, LocalOptions};
@@ -20,7 +21,8 @@ use crate::snapshot::Snapshot;
 use crate::tasks::{Task, spawn_local};
 use crate::upstream::means::Means;
 use crate::upstream::service::Plan;
-use crate::upstream::{discovery, probe};
+use crate::upstream::discovery::{self, News};
+use crate::upstream::probe;
 
 /// How often a service is looked at.
 const TICK: Duration = Duration::from_millis(200);
@@ -55,7 +57,7 @@ impl Upkeep {
 
 /// Never ends.
 async fn tend(plan: Arc<Plan>, means: Rc<Means>) {
-    let _discovery = plan.config.discovery.as_ref().map(|discovery| discover(discovery, &plan, &means));
+    let _discovery = plan.config.discovery.as_ref().map(|from| discover(from, &plan, &means));
     let mut checks = BTreeMap::new();
     loop {
         let cluster = &plan.shared.cluster;
@@ -66,6 +68,22 @@ async fn tend(plan: Arc<Plan>, means: Rc<Means>) {
         }
         pause(&means.clock, TICK).await;
     }
+}
+
+/// What is learnt of the service's endpoints is told to its cluster.
+fn discover(from: &config::Discovery, plan: &Arc<Plan>, means: &Means) -> Task {
+    let context = discovery::Context {
+        means: means.clone(),
+        roots: Rc::default(),
+        read: Arc::new(|path| std::fs::read(path)),
+        seed: means.dice.borrow_mut().u64(..),
+    };
+    let (clock, told) = (means.clock.clone(), Arc::clone(plan));
+    let publish = move |news| match news {
+        News::Endpoints(endpoints) => told.shared.cluster.discovered(endpoints, clock.now()),
+        News::Failed(_) => {}
+    };
+    discovery::start(from, &plan.config, &context, Rc::new(publish))
 }
 
 /// One task for every endpoint that the service has now.

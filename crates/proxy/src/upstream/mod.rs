@@ -2,10 +2,8 @@
 
 pub(crate) mod attempt;
 pub(crate) mod call;
-#[allow(dead_code, reason = "used by the control thread once services take discovered endpoints")]
 pub(crate) mod client;
 mod connect;
-#[allow(dead_code, reason = "used by the control thread once services take discovered endpoints")]
 pub(crate) mod discovery;
 pub(crate) mod endpoint;
 mod http1;

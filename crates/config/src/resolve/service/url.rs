@@ -6,7 +6,7 @@ use crate::config::Endpoint;
 use crate::value::{HostPattern, Invalid};
 
 /// `http://host:port` or `https://host:port`, and nothing more.
-pub(super) fn parse_url(url: &str) -> Result<Endpoint, Invalid> {
+pub(crate) fn parse_url(url: &str) -> Result<Endpoint, Invalid> {
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(Invalid::new(format!("`{}` is not a URL", without_userinfo(url)))
             .help(format!("write `http://{}`", without_userinfo(url))));
