@@ -5,6 +5,8 @@ mod connect;
 pub(crate) mod endpoint;
 mod http1;
 mod http2;
+#[cfg_attr(not(test), expect(dead_code, reason = "services do not watch their endpoints yet"))]
+pub(crate) mod probe;
 mod sender;
 pub(crate) mod service;
 pub mod tls;
