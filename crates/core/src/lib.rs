@@ -14,6 +14,7 @@ pub mod forward;
 pub mod fuzzing;
 pub mod hedge;
 pub mod path;
+pub mod probing;
 pub mod query;
 pub mod rejection;
 pub mod request_id;

@@ -88,7 +88,7 @@ fn backoff(retry: &Retry, tries: u32) -> Duration {
 }
 
 /// A random part of `whole`: from nothing to just less than all of it.
-fn part(whole: Duration, random: u64) -> Duration {
+pub(crate) fn part(whole: Duration, random: u64) -> Duration {
     let nanos = (whole.as_nanos().min(u128::from(u64::MAX)) * u128::from(random)) >> 64;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
@@ -152,7 +152,9 @@ impl Budget {
 }
 
 /// Events in each of the last seconds: which second it is in the upper half of a word, how many in the lower half.
+/// In cache lines of their own: every request writes here.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 struct Seconds([AtomicU64; WINDOW]);
 
 impl Seconds {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tidegate_config::config;
 use tidegate_core::clock::Clock;
-use tidegate_core::cluster::Cluster;
+use tidegate_core::cluster::{Cluster, Member};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 
@@ -91,10 +91,19 @@ fn check_all(plan: &Arc<Plan>, means: &Rc<Means>, checks: &mut BTreeMap<u64, Tas
     let view = plan.shared.cluster.view();
     checks.retain(|id, _| view.members.iter().any(|member| member.id == *id));
     for member in &view.members {
-        checks.entry(member.id).or_insert_with(|| {
-            spawn_local(probe::watch(Arc::clone(plan), Arc::clone(member), Rc::clone(means)))
-        });
+        checks
+            .entry(member.id)
+            .or_insert_with(|| spawn_local(check(Arc::clone(plan), Arc::clone(member), Rc::clone(means))));
     }
+}
+
+/// Never ends.
+async fn check(plan: Arc<Plan>, member: Arc<Member>, means: Rc<Means>) {
+    let Some(health) = &plan.config.health else { return };
+    let seed = means.dice.borrow_mut().u64(..);
+    let told = |result| plan.shared.cluster.probed(member.id, result, means.clock.now());
+    let context = probe::Context { service: &plan.config, tls: plan.tls.as_ref(), means: &means };
+    probe::watch(health, &member.endpoint, context, seed, told).await;
 }
 
 /// Logs what became of endpoints.

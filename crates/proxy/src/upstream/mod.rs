@@ -9,6 +9,7 @@ pub(crate) mod endpoint;
 mod http1;
 mod http2;
 pub(crate) mod means;
+pub(crate) mod probe;
 mod sender;
 pub(crate) mod service;
 pub(crate) mod shared;
