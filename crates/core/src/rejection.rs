@@ -157,6 +157,14 @@ impl Rejection {
         Ok(self)
     }
 
+    /// The same, telling when asking again may help (RFC 9110, 10.2.3).
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        // Cannot fail: digits are a field value.
+        self.fields.append(Known::RetryAfter, seconds.to_string().as_bytes()).ok();
+        self
+    }
+
     /// The same, after which the connection is closed.
     #[must_use]
     pub fn closing(mut self) -> Self {

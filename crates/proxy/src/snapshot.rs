@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
 use tidegate_config::config::{self, Config};
 use tidegate_config::problem::Problems;
 use tidegate_core::client::TrustedProxies;
@@ -123,11 +123,7 @@ fn plan(
     if let Some(unchanged) = last.filter(|plan| plan.config == *service) {
         return Ok(Arc::clone(unchanged));
     }
-    let tls = if service.may_use_tls() {
-        Some(client_tls::client_config(&service.tls, service.protocol, roots, &service.at.join("tls"))?)
-    } else {
-        None
-    };
+    let tls = client_tls(service, roots)?;
     let shared = match last {
         Some(last) => Arc::clone(&last.shared),
         None => Shared::new(service, config.server.zone.clone(), now),
@@ -139,6 +135,23 @@ fn plan(
     let (share, floor) = service.retry.as_ref().map_or((0.2, 3), |retry| (retry.budget, retry.budget_floor));
     let budget = Budget::new(share, floor, now);
     Ok(Arc::new(Plan { config: Arc::clone(service), tls, shared, budget, sticky }))
+}
+
+/// What connections to the service's endpoints need, if any of them uses TLS, or may turn out to.
+fn client_tls(service: &config::Service, roots: &SystemRoots) -> Result<Option<Arc<ClientConfig>>, Problems> {
+    let built = || client_tls::client_config(&service.tls, service.protocol, roots, &service.at.join("tls"));
+    if service.endpoints.iter().any(|endpoint| endpoint.tls) {
+        return built().map(Some);
+    }
+    match &service.discovery {
+        Some(discovery) => match discovery.endpoints_use_tls() {
+            Some(true) => built().map(Some),
+            Some(false) => Ok(None),
+            // Who has no authorities may still have endpoints without TLS.
+            None => Ok(built().ok()),
+        },
+        None => Ok(None),
+    }
 }
 
 fn target(target: &config::Target, config: &Config) -> Target {

@@ -111,10 +111,10 @@ fn tell(service: &str, cluster: &Cluster) {
     for event in cluster.events() {
         tracing::info!(
             service,
-            endpoint = &*event.endpoint,
+            endpoint = event.endpoint.as_deref().unwrap_or_default(),
             from = event.from.as_str(),
             to = event.to.as_str(),
-            reason = %event.reason,
+            reason = event.reason.as_str(),
             "endpoint"
         );
     }

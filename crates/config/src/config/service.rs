@@ -375,6 +375,18 @@ pub enum Discovery {
     Registry(RegistryDiscovery),
 }
 
+impl Discovery {
+    /// Whether all endpoints that it finds speak TLS, or none; `None` if each says so itself.
+    pub fn endpoints_use_tls(&self) -> Option<bool> {
+        match self {
+            Self::Dns(dns) => Some(dns.tls),
+            Self::Consul(consul) => Some(consul.endpoint_tls),
+            Self::Kubernetes(kubernetes) => Some(kubernetes.endpoint_tls),
+            Self::Etcd(_) | Self::File(_) | Self::Registry(_) => None,
+        }
+    }
+}
+
 /// `discovery.dns`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsDiscovery {

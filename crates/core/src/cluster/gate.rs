@@ -43,6 +43,10 @@ impl Gate {
         generation(self.0.load(Acquire))
     }
 
+    pub(super) fn is_shut(&self) -> bool {
+        self.0.load(Relaxed) & SHUT != 0
+    }
+
     /// Takes a permit if it is a matter of trials; `None` if there is none left, or nobody may pass.
     #[inline]
     pub(super) fn enter(&self) -> Option<Pass> {

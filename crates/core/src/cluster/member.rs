@@ -35,6 +35,11 @@ impl Member {
         self.counters.failed_checks.load(Relaxed)
     }
 
+    /// Whether it takes requests as things stand.
+    pub fn in_service(&self) -> bool {
+        !self.counters.circuit.gate.is_shut()
+    }
+
     /// Another endpoint than `other`, as far as connections and state are concerned.
     pub(super) fn is_at(&self, other: &config::Endpoint) -> bool {
         self.endpoint.tls == other.tls && self.endpoint.authority == other.authority

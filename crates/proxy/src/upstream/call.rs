@@ -127,7 +127,8 @@ impl Service {
     ) -> Result<(Reply, Ticket), Failure> {
         let deadline = attempt.deadline;
         let repeatable = repeatable(attempt);
-        let spare = Spare::of(&mut attempt.body, worth_keeping(attempt).filter(|_| repeatable));
+        let keep = worth_keeping(attempt).filter(|_| repeatable);
+        let spare = Spare::of(&mut attempt.body, keep);
         loop {
             let (seen, mut ticket) = self.choose(attempt, &trail)?;
             let endpoint = seen.endpoints.get(ticket.index).ok_or_else(|| Failure::NoEndpoint { again_in: None })?;

@@ -10,19 +10,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use rustls::ClientConfig;
-use tidegate_config::config::{self, ApiServer, UpstreamProtocol};
+use tidegate_config::config::{self, ApiServer, ServiceTimeouts, UpstreamProtocol};
 use tidegate_config::problem::{Path, Problems};
 use tidegate_core::body::{Body, BodyError, Frame};
-use tidegate_core::clock::Clock;
 use tidegate_http1::{RequestHead, ResponseHead};
 
 use super::attempt::{Attempt, Failure};
 use super::connect::{self, How, Opened};
+use super::means::Means;
 use super::endpoint::{Checkout, Endpoint};
 use super::tls::{self, SystemRoots};
 use crate::alarm::{Alarm, until};
-use crate::buffers::Buffers;
-use crate::net::Net;
 use crate::telemetry::PoolCells;
 
 /// For a connection, TLS included.
