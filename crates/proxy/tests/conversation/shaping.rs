@@ -8,6 +8,7 @@ use tidegate_config::config::{
     Config, Fault, FieldMatch, Key, Mirror, Route, Split, SplitPart, Target, ValueMatch, When,
 };
 
+use crate::http2_parties::{Client, whole};
 use crate::world::{Party, World, settle, tell_with};
 
 const TWO: &str = "
@@ -287,6 +288,25 @@ fn a_mark_of_a_client_ends_a_circle_of_mirrors_and_does_not_reach_the_service() 
     });
 }
 
+#[test]
+fn a_copy_of_a_stream_is_made_like_any_other() {
+    tell_with(TWO, mirror(|_| {}), |world| async move {
+        let mut client = Client::connect(&world).await;
+        let (reply, mut body) = client.post().await;
+        body.send_data("ab".into(), false).unwrap();
+        let mut original = world.endpoint_of(ONE).await.unwrap();
+        original.hear_until("2\r\nab\r\n").await;
+        assert!(!world.was_called().await);
+        body.send_data("cd".into(), true).unwrap();
+        original.hear_until("0\r\n\r\n").await;
+        let mut copy = world.endpoint_of(OTHER).await.unwrap();
+        assert!(copy.hear_until("\r\n\r\nabcd").await.contains("content-length: 4\r\n"));
+        original.say(OK).await;
+        assert_eq!(whole(reply).await, (200, "ok".to_owned()));
+        assert_eq!(copies(&world), [0, 0, 0], "nobody waits for the copy");
+    });
+}
+
 // Faults.
 
 fn fault(change: impl FnOnce(&mut Fault)) -> impl FnOnce(&mut Config) {
@@ -335,6 +355,19 @@ fn an_abort_comes_after_the_delay_with_the_status_that_was_written() {
         client.say(GET).await;
         world.pass(Duration::from_secs(2)).await;
         assert!(client.head().await.starts_with("HTTP/1.1 418 "), "the connection goes on");
+    });
+}
+
+#[test]
+fn an_abort_with_a_status_that_has_no_body_has_none() {
+    tell_with(TWO, fault(|fault| fault.abort = Some(StatusCode::NO_CONTENT)), |world| async move {
+        let mut client = world.client();
+        for _ in 0..2 {
+            client.say(GET).await;
+            let reply = client.head().await;
+            assert!(reply.starts_with("HTTP/1.1 204 ") && !reply.contains("content-length"), "{reply}");
+            assert_eq!(client.now().await.as_deref(), Some(""));
+        }
     });
 }
 
