@@ -43,7 +43,10 @@ impl Shaping {
 
     /// Lets the route's fault, if it has one, delay or refuse the request.
     pub(crate) async fn trouble(&self, live: &Live, route: &Route) -> Result<(), Rejection> {
-        match self.faults.get(&route.name).filter(|_| route.fault.is_some()) {
+        if route.fault.is_none() {
+            return Ok(());
+        }
+        match self.faults.get(&route.name) {
             Some(fault) => fault.strike(live, route.timeout).await,
             None => Ok(()),
         }

@@ -7,5 +7,6 @@ mod deadlines;
 mod exchanges;
 mod http2;
 mod http2_parties;
+mod shaping;
 mod upstream;
 mod world;

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_config::config::Config;
 use tidegate_core::client::{Peer, TrustedProxies};
 use tidegate_core::clock::{Clock, ManualClock};
 use tidegate_proxy::Solo;
@@ -25,24 +26,37 @@ pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) solo: Solo,
     pub(crate) metrics: Arc<Metrics>,
-    calls: Rc<RefCell<VecDeque<DuplexStream>>>,
+    calls: Calls,
     _log: LogWriter,
 }
 
+/// Connections that the gateway opened and nobody took yet: to whom, and the endpoint's end.
+type Calls = Rc<RefCell<VecDeque<(String, DuplexStream)>>>;
+
 /// Runs a test's story to its end.
 pub(crate) fn tell<F: Future<Output = ()>>(yaml: &str, story: impl FnOnce(World) -> F) {
+    tell_with(yaml, |_| {}, story);
+}
+
+/// The same, with a configuration that is changed after it was read.
+pub(crate) fn tell_with<F: Future<Output = ()>>(
+    yaml: &str,
+    change: impl FnOnce(&mut Config),
+    story: impl FnOnce(World) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let loaded = match tidegate_config::from_yaml(yaml) {
+        let mut loaded = match tidegate_config::from_yaml(yaml) {
             Ok(loaded) => loaded,
             Err(failure) => panic!("{}", failure.document.render(&failure.problems, false)),
         };
+        change(&mut loaded.config);
         let clock = ManualClock::new(Duration::from_secs(1_700_000_000));
-        let calls: Rc<RefCell<VecDeque<DuplexStream>>> = Rc::default();
+        let calls = Calls::default();
         let received = Rc::clone(&calls);
-        let net = Net::Memory(Box::new(move |_| {
+        let net = Net::Memory(Box::new(move |authority| {
             let (near, far) = tokio::io::duplex(64 * 1024);
-            received.borrow_mut().push_back(far);
+            received.borrow_mut().push_back((authority.to_owned(), far));
             Ok(near)
         }));
         let metrics = Metrics::new();
@@ -67,11 +81,25 @@ impl World {
     /// The endpoint's side of the next connection that the gateway opens.
     pub(crate) async fn endpoint(&self) -> Party {
         loop {
-            if let Some(call) = self.calls.borrow_mut().pop_front() {
+            if let Some((_, call)) = self.calls.borrow_mut().pop_front() {
                 return Party(call);
             }
             tokio::task::yield_now().await;
         }
+    }
+
+    /// The endpoint's side of the next connection to `authority`, if the gateway opened one.
+    pub(crate) async fn endpoint_of(&self, authority: &str) -> Option<Party> {
+        settle().await;
+        let mut calls = self.calls.borrow_mut();
+        let at = calls.iter().position(|(to, _)| to == authority)?;
+        calls.remove(at).map(|(_, call)| Party(call))
+    }
+
+    /// The value of a metric's series in the text; `None` if it is not there.
+    pub(crate) fn metric(&self, series: &str) -> Option<String> {
+        let text = self.metrics.render();
+        text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ').map(str::to_owned))
     }
 
     /// Whether the gateway opened a connection that nobody took yet.
