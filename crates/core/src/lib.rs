@@ -5,6 +5,7 @@ pub mod balance;
 pub mod body;
 pub mod client;
 pub mod clock;
+pub mod cluster;
 pub mod exchange;
 pub mod forward;
 #[doc(hidden)]
