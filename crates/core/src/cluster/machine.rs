@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use tidegate_config::config::{self, BreakerScope, CircuitBreaker, OutlierDetection};
+use tidegate_config::config::{self, BreakerScope, OutlierDetection};
 
 use super::breaker::{Breaker, BreakerCommand, Trial, is_among};
 use super::gate::Mode;
@@ -366,7 +366,8 @@ impl Machine {
             return;
         };
         let Some(seat) = self.seats.get_mut(place) else { return };
-        if let Some(breaker) = breaker_of(&config, BreakerScope::Endpoint).filter(|_| seat.standing.breaker.is_half_open())
+        if let Some(breaker) =
+            breaker_of(&config, BreakerScope::Endpoint).filter(|_| seat.standing.breaker.is_half_open())
         {
             if seat.standing.breaker.tried(!is_among(outcome, &breaker.failures), breaker, now) {
                 seat.after_breaker(config.slow_start, now);

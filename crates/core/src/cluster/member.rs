@@ -159,9 +159,8 @@ impl Counters {
 pub(super) fn key(endpoint: &config::Endpoint) -> u64 {
     let scheme: &[u8] = if endpoint.tls { b"https://" } else { b"http://" };
     let bytes = scheme.iter().chain(endpoint.authority.as_bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = bytes
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
     let mixed = (hash ^ hash >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
     mixed ^ mixed >> 32
 }

@@ -15,8 +15,6 @@ mod state;
 mod ticket;
 mod view;
 mod window;
-#[cfg(test)]
-mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -115,10 +113,11 @@ impl Cluster {
     /// Brings a worker's view up to date, before every choice. One atomic load if nothing changed.
     #[inline]
     pub fn renew(&self, view: &mut Arc<View>, now: Instant) {
+        if view.revision != self.revision() {
+            *view = self.view();
+        }
         if view.next_change.is_some_and(|at| at <= now) {
             self.settle(now);
-        }
-        if view.revision != self.revision() {
             *view = self.view();
         }
     }

@@ -63,7 +63,10 @@ pub(super) fn cap(rules: &OutlierDetection, endpoints: usize) -> usize {
     }
     let most = u32::try_from(endpoints).map_or(f64::MAX, |endpoints| rules.max_ejected * f64::from(endpoints));
     // The share is of 32 bits of endpoints, and a little is added because 0.3 x 10 is less than 3.
-    (1..=endpoints).rev().find(|&count| u32::try_from(count).is_ok_and(|count| f64::from(count) <= most + 1e-9)).unwrap_or(1)
+    (1..=endpoints)
+        .rev()
+        .find(|&count| u32::try_from(count).is_ok_and(|count| f64::from(count) <= most + 1e-9))
+        .unwrap_or(1)
 }
 
 /// How an endpoint in service answers.

@@ -48,9 +48,11 @@ impl Machine {
         let mut before = std::mem::take(&mut self.seats);
         let joins = !before.is_empty();
         let configured: Vec<_> = self.config.endpoints.iter().cloned().map(Arc::new).collect();
-        let is_new = |endpoint: &&Arc<config::Endpoint>| configured.iter().all(|other| other.authority != endpoint.authority);
+        let is_new =
+            |endpoint: &&Arc<config::Endpoint>| configured.iter().all(|other| other.authority != endpoint.authority);
         for endpoint in configured.iter().chain(self.discovered.iter().filter(is_new)) {
-            let known = before.iter().position(|seat| seat.member.is_at(endpoint)).map(|place| before.swap_remove(place));
+            let known =
+                before.iter().position(|seat| seat.member.is_at(endpoint)).map(|place| before.swap_remove(place));
             let seat = match known {
                 Some(seat) => self.reseat(seat, endpoint),
                 None => self.seat(endpoint, joins, now),

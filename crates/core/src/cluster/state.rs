@@ -193,12 +193,10 @@ impl Standing {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
-    use tidegate_config::config::CircuitBreaker;
+    use tidegate_config::config::{BreakerScope, CircuitBreaker, Conditions, Trip};
 
     use super::*;
-    use crate::cluster::world::{breaker, start};
+    use crate::clock::Clock;
 
     fn ejected(until: Instant) -> Course {
         Course::Ejected { reason: Reason::Slow, severity: Severity::Slow, until }
@@ -206,8 +204,14 @@ mod tests {
 
     #[test]
     fn what_weighs_more_prevails() {
-        let now = start();
-        let config: CircuitBreaker = breaker();
+        let now = Clock::default().now();
+        let config = CircuitBreaker {
+            trip: Trip::Consecutive(1),
+            open: Duration::from_secs(30),
+            half_open_requests: 3,
+            per: BreakerScope::Endpoint,
+            failures: Conditions::default(),
+        };
         let mut standing = Standing::new(now);
         assert_eq!(standing.state(1), (State::Healthy, Reason::Fine));
         standing.course = Course::Warming { since: now };
@@ -225,7 +229,7 @@ mod tests {
 
     #[test]
     fn good_standing_forgives_one_ejection_for_each_ejection_time() {
-        let now = start();
+        let now = Clock::default().now();
         let standing = Standing { strikes: 3, ..Standing::new(now) };
         let second = Duration::from_secs(1);
         assert_eq!(standing.strikes_at(second, now), 3);

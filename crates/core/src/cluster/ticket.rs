@@ -176,12 +176,7 @@ impl Leave {
 
     /// Why the breaker should open now, if it should.
     #[inline]
-    fn count(
-        &mut self,
-        circuit: &Circuit,
-        config: &CircuitBreaker,
-        (outcome, at): (Outcome, Nanos),
-    ) -> Option<Reason> {
+    fn count(&mut self, circuit: &Circuit, config: &CircuitBreaker, (outcome, at): (Outcome, Nanos)) -> Option<Reason> {
         if !self.counts(circuit) {
             return None;
         }

@@ -148,7 +148,8 @@ fn tiers(members: &[Arc<Member>], shares: &[Share], threshold: Option<f64>) -> V
     priorities.sort_unstable();
     priorities.dedup();
     let tier = |priority: u32| {
-        let of_tier = || (0..).zip(members).zip(shares).filter(move |((_, member), _)| member.endpoint.priority == priority);
+        let of_tier =
+            || (0..).zip(members).zip(shares).filter(move |((_, member), _)| member.endpoint.priority == priority);
         let serving = count(of_tier().filter(|(_, share)| share.in_service));
         let all = count(of_tier().filter(|(_, share)| !share.withdrawn));
         let panics = threshold.is_some_and(|threshold| serving < threshold * all);
@@ -181,8 +182,10 @@ pub(super) fn groups(
         }
         let near = zone.map(|zone| near(members, shares, (&tier, zone))).unwrap_or_default();
         for places in [near, tier.places] {
-            let candidates: Vec<Candidate> =
-                places.into_iter().filter_map(|place| candidate(place, members.get(place)?, shares.get(place)?)).collect();
+            let candidates: Vec<Candidate> = places
+                .into_iter()
+                .filter_map(|place| candidate(place, members.get(place)?, shares.get(place)?))
+                .collect();
             if !candidates.is_empty() {
                 groups.push(Strategy::new(&config.balancing, &candidates));
             }
@@ -195,7 +198,8 @@ pub(super) fn groups(
 fn near(members: &[Arc<Member>], shares: &[Share], (tier, zone): (&Tier, &str)) -> Vec<usize> {
     let is_near = |member: &Arc<Member>| member.endpoint.zone.as_deref() == Some(zone);
     let here = || {
-        let of_tier = (0..).zip(members).zip(shares).filter(|((_, member), _)| member.endpoint.priority == tier.priority);
+        let of_tier =
+            (0..).zip(members).zip(shares).filter(|((_, member), _)| member.endpoint.priority == tier.priority);
         of_tier.filter(|((_, member), share)| is_near(member) && !share.withdrawn)
     };
     let serving: Vec<usize> = here().filter(|(_, share)| share.in_service).map(|((place, _), _)| place).collect();
