@@ -14,6 +14,7 @@ use tidegate_core::shaping::Split;
 use tidegate_http1::Limits;
 
 use crate::listener::tls as server_tls;
+use crate::upstream::discovery;
 use crate::upstream::service::Plan;
 use crate::upstream::shared::Shared;
 use crate::upstream::sticky::Sticky;
@@ -124,6 +125,9 @@ fn plan(
         return Ok(Arc::clone(unchanged));
     }
     let tls = client_tls(service, roots)?;
+    if let Some(from) = &service.discovery {
+        discovery::check(from, roots, &service.at)?;
+    }
     let shared = match last {
         Some(last) => Arc::clone(&last.shared),
         None => Shared::new(service, config.server.zone.clone(), now),

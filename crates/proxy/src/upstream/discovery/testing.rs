@@ -18,7 +18,7 @@ use crate::buffers::Buffers;
 use crate::io::testing::block_on;
 use crate::net::Net;
 use crate::tasks::Task;
-use crate::upstream::client::Means;
+use crate::upstream::means::Means;
 
 type Files = Arc<Mutex<Vec<(PathBuf, Vec<u8>)>>>;
 
@@ -68,6 +68,7 @@ impl World {
                 clock: Clock::Manual(Arc::clone(&clock)),
                 net: Rc::new(net),
                 buffers: Rc::new(Buffers::new(config.server.buffers)),
+                dice: Rc::default(),
             },
             roots: Rc::default(),
             read: Arc::new(move |path: &Path| {

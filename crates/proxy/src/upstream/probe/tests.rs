@@ -6,13 +6,15 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidegate_core::clock::ManualClock;
+use tidegate_core::clock::{Clock, ManualClock};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::buffers::Buffers;
 use crate::io::testing::block_on;
 use crate::listener::certs;
+use crate::net::Net;
 use crate::tasks::{Task, spawn_local};
 
 type Results = Rc<RefCell<Vec<Result<(), String>>>>;
