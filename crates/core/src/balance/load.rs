@@ -87,11 +87,10 @@ impl Peak {
     fn add(self, sample: f32, now: Nanos) -> Self {
         let age = self.age(now);
         let kept = remaining(age);
-        if sample >= self.latency || age >> Self::HALF_LIFE_BITS >= Self::MEMORY {
-            return Self::first(sample, now);
-        }
+        let forgotten = age >> Self::HALF_LIFE_BITS >= Self::MEMORY;
+        let replaces = sample >= self.latency || forgotten;
+        let latency = if replaces { sample } else { self.latency * kept + sample * (1.0 - kept) };
         // The stamp never goes back, even if another worker's clock was read a little later.
-        let latency = self.latency * kept + sample * (1.0 - kept);
         Self { latency: latency.max(1.0), stamp: self.stamp.wrapping_add(age) }
     }
 
