@@ -309,7 +309,7 @@ proptest! {
 
 proptest! {
     // Hash rings take a while to build.
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nobody_excluded_is_chosen_and_nobody_else_is_forgotten(
