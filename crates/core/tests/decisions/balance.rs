@@ -120,6 +120,18 @@ fn while_nothing_is_in_flight_shares_are_weights() {
 }
 
 #[test]
+fn shares_are_weights_when_only_a_few_of_many_are_looked_at() {
+    let weights = [1, 2, 3, 4].repeat(10);
+    for balancing in [Balancing::LeastConnections, Balancing::LeastTime, Balancing::PowerOfTwo, Balancing::Random] {
+        let counts = counts(&balancing, &candidates(&weights), 40_000);
+        let of = |weight: usize| counts.iter().skip(weight - 1).step_by(4).sum::<u32>();
+        let shares = [of(1), of(2), of(3), of(4)];
+        let even = shares.iter().zip([4000, 8000, 12_000, 16_000]).all(|(count, share)| count.abs_diff(share) < 400);
+        assert!(even, "{balancing:?}: {shares:?}");
+    }
+}
+
+#[test]
 fn equals_have_equal_chances_wherever_they_stand() {
     for balancing in [Balancing::LeastConnections, Balancing::LeastTime, Balancing::PowerOfTwo, Balancing::Random] {
         for size in [2, 10, 32, 33, 50] {
