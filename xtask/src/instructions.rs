@@ -45,7 +45,28 @@ const PROGRAMS: &[Program] = &[
         arguments: &[],
         turns: 2_000,
     },
+    balance("balance_round_robin_10", &["round_robin", "10"]),
+    balance("balance_round_robin_1000", &["round_robin", "1000"]),
+    balance("balance_least_connections_10", &["least_connections", "10"]),
+    balance("balance_least_connections_1000", &["least_connections", "1000"]),
+    balance("balance_least_time_10", &["least_time", "10"]),
+    balance("balance_least_time_1000", &["least_time", "1000"]),
+    balance("balance_p2c_10", &["p2c", "10"]),
+    balance("balance_p2c_1000", &["p2c", "1000"]),
+    balance("balance_random_10", &["random", "10"]),
+    balance("balance_random_1000", &["random", "1000"]),
+    balance("balance_ip_hash_10", &["ip_hash", "10"]),
+    balance("balance_ip_hash_1000", &["ip_hash", "1000"]),
+    balance("balance_consistent_hash_10", &["consistent_hash", "10"]),
+    balance("balance_consistent_hash_1000", &["consistent_hash", "1000"]),
+    balance("balance_sticky_cookie_10", &["sticky_cookie", "10"]),
+    balance("balance_sticky_cookie_1000", &["sticky_cookie", "1000"]),
 ];
+
+/// A strategy and a number of endpoints.
+const fn balance(name: &'static str, arguments: &'static [&'static str]) -> Program {
+    Program { name, package: "bench", example: "balance", arguments, turns: 20_000 }
+}
 
 /// One program may take at most so many times what another one takes.
 const RATIOS: &[(&str, &str, f64)] = &[("routing_10000", "routing_10", 2.0)];
@@ -55,7 +76,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let mut counts = BTreeMap::new();
     for program in PROGRAMS {
         let count = program.count(&programs)?;
-        println!("{:14} {count:8} instructions a turn", program.name);
+        println!("{:30} {count:8} instructions a turn", program.name);
         counts.insert(program.name.to_owned(), count);
     }
     let path = root.join(BUDGETS);

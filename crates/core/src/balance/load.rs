@@ -37,15 +37,16 @@ impl Load {
     /// time that passed since the last. Of those that come within 4 ms only the first counts, besides longer ones.
     pub fn answered(&self, latency: Duration, now: Nanos) {
         let sample = latency.as_secs_f32() * 1e9;
-        let add = |bits| Some(Peak::read(bits).map_or(Peak::first(sample, now), |peak| peak.add(sample, now)).bits());
-        // A closure that always gives a value cannot fail.
-        let (Ok(_) | Err(_)) = self.peak.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        self.peak.update(Ordering::Relaxed, Ordering::Relaxed, |bits| {
+            Peak::read(bits).map_or(Peak::first(sample, now), |peak| peak.add(sample, now)).bits()
+        });
     }
 
     /// The peak-sensitive moving average of the latency, which halves every 8.6 s without answers. `None` before the first
     /// answer, and again 34 s after the last: too long ago to tell.
     pub fn latency(&self, now: Nanos) -> Option<Duration> {
-        self.nanos(now).map(|nanos| Duration::from_secs_f32(nanos / 1e9))
+        let seconds = self.nanos(now)? / 1e9;
+        Some(Duration::try_from_secs_f32(seconds).unwrap_or(Duration::MAX))
     }
 
     /// The same, as a plain number.
@@ -87,11 +88,10 @@ impl Peak {
     fn add(self, sample: f32, now: Nanos) -> Self {
         let age = self.age(now);
         let kept = remaining(age);
-        if sample >= self.latency || age >> Self::HALF_LIFE_BITS >= Self::MEMORY {
-            return Self::first(sample, now);
-        }
+        let forgotten = age >> Self::HALF_LIFE_BITS >= Self::MEMORY;
+        let replaces = sample >= self.latency || forgotten;
+        let latency = if replaces { sample } else { self.latency * kept + sample * (1.0 - kept) };
         // The stamp never goes back, even if another worker's clock was read a little later.
-        let latency = self.latency * kept + sample * (1.0 - kept);
         Self { latency: latency.max(1.0), stamp: self.stamp.wrapping_add(age) }
     }
 
@@ -170,6 +170,13 @@ mod tests {
         assert_eq!(millis(&load, 2), Some(100));
         (1..200).for_each(|step| load.answered(Duration::from_millis(10), Nanos(step * HALF_LIFE / 10)));
         assert_eq!(millis(&load, 199 * HALF_LIFE / 10), Some(10));
+    }
+
+    #[test]
+    fn no_latency_is_too_long() {
+        let load = Load::default();
+        load.answered(Duration::MAX, Nanos(0));
+        assert_eq!(load.latency(Nanos(0)), Some(Duration::MAX));
     }
 
     #[test]
