@@ -60,7 +60,7 @@ impl Resolver<'_> {
         let Some(backoff) = &file.backoff else { return (Duration::ZERO, Duration::ZERO) };
         let base = backoff.base.map_or(Duration::ZERO, |base| base.0);
         let max = self.needed(&path.join("max"), backoff.max, 1);
-        (base, self.at_least(base, max, &path.join("max"), "the first wait is longer"))
+        (base, self.at_least(base, max, &path.join("max"), "wait"))
     }
 
     pub(super) fn hedge(&mut self, file: &HedgeFile, path: &Path) -> Hedge {
