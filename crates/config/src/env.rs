@@ -39,6 +39,28 @@ pub(crate) fn apply(tree: &mut Node, env: &[(String, String)], used: &BTreeSet<S
     problems.extend(passed_over_problem(&passed_over));
 }
 
+/// Writes where Kubernetes says to its pods that the API server is, for every discovery that does not name one.
+pub(crate) fn api_servers(tree: &mut Node, env: &[(String, String)]) {
+    const HOST: &str = "KUBERNETES_SERVICE_HOST";
+    let variable = |name: &str| {
+        let found = env.iter().find(|(key, value)| key == name && !value.is_empty());
+        found.map(|(_, value)| value.as_str())
+    };
+    let Some(host) = variable(HOST) else { return };
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let url = format!("https://{host}:{}", variable("KUBERNETES_SERVICE_PORT").unwrap_or("443"));
+    let origin = Origin::Environment(HOST.into());
+    let services = tree.as_map_mut().and_then(|map| map.get_mut("services")).and_then(Node::as_map_mut);
+    for service in services.into_iter().flat_map(|services| &mut services.0) {
+        let path = Path::root().join("discovery").join("kubernetes");
+        let Some(map) = service.node.find_mut(path.segments()).and_then(Node::as_map_mut) else { continue };
+        if map.get("api_server").is_none_or(Node::is_null) {
+            let node = Node::text(url.as_str(), origin.clone());
+            map.set(Entry { key: "api_server".into(), key_origin: origin.clone(), node });
+        }
+    }
+}
+
 #[derive(PartialEq, Eq)]
 enum Verdict {
     Done,
