@@ -214,13 +214,17 @@ impl Document {
     }
 }
 
-/// The value after `token:` in a text, which may not be YAML.
+/// The values after `token:` and such in a text, which may not be YAML.
 fn cover_tokens(text: &str) -> String {
+    ["token", "secret", "password"].iter().fold(text.to_owned(), |text, key| cover_values(&text, key))
+}
+
+fn cover_values(text: &str, key: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some((before, after)) = rest.split_once("token") {
+    while let Some((before, after)) = rest.split_once(key) {
         out.push_str(before);
-        out.push_str("token");
+        out.push_str(key);
         let value = after.trim_start_matches(['"', '\'', ' ']).strip_prefix(':').map_or(after, str::trim_start);
         out.push_str(after.strip_suffix(value).unwrap_or_default());
         let quoted = value.strip_prefix(['"', '\'']).and_then(|inner| inner.find(['"', '\''])).map(|end| end + 2);

@@ -39,6 +39,28 @@ pub(crate) fn apply(tree: &mut Node, env: &[(String, String)], used: &BTreeSet<S
     problems.extend(passed_over_problem(&passed_over));
 }
 
+/// Writes where Kubernetes says to its pods that the API server is, for every discovery that does not name one.
+pub(crate) fn api_servers(tree: &mut Node, env: &[(String, String)]) {
+    const HOST: &str = "KUBERNETES_SERVICE_HOST";
+    let variable = |name: &str| {
+        let found = env.iter().find(|(key, value)| key == name && !value.is_empty());
+        found.map(|(_, value)| value.as_str())
+    };
+    let Some(host) = variable(HOST) else { return };
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let url = format!("https://{host}:{}", variable("KUBERNETES_SERVICE_PORT").unwrap_or("443"));
+    let origin = Origin::Environment(HOST.into());
+    let services = tree.as_map_mut().and_then(|map| map.get_mut("services")).and_then(Node::as_map_mut);
+    for service in services.into_iter().flat_map(|services| &mut services.0) {
+        let path = Path::root().join("discovery").join("kubernetes");
+        let Some(map) = service.node.find_mut(path.segments()).and_then(Node::as_map_mut) else { continue };
+        if map.get("api_server").is_none_or(Node::is_null) {
+            let node = Node::text(url.as_str(), origin.clone());
+            map.set(Entry { key: "api_server".into(), key_origin: origin.clone(), node });
+        }
+    }
+}
+
 #[derive(PartialEq, Eq)]
 enum Verdict {
     Done,
@@ -289,38 +311,38 @@ fn is_kubernetes(name: &str) -> bool {
 struct Shape(&'static Json);
 
 impl Shape {
-    /// Past references and alternatives.
-    fn resolved(self) -> &'static Json {
-        let mut json = self.0;
-        for _ in 0..8 {
-            if let Some(name) = json.get("$ref").and_then(Json::as_str).and_then(|name| name.rsplit('/').next()) {
-                json = crate::schema::raw().get("$defs").and_then(|defs| defs.get(name)).unwrap_or(&Json::Null);
-            } else if let Some(Json::Array(choices)) = json.get("anyOf") {
-                let useful = |choice: &&Json| choice.get("type").and_then(Json::as_str) != Some("null");
-                json = choices.iter().find(useful).unwrap_or(&Json::Null);
-            } else {
-                break;
-            }
+    /// What may stand there, past references; nothing aside.
+    fn choices(self) -> Vec<&'static Json> {
+        if let Some(name) = self.0.get("$ref").and_then(Json::as_str).and_then(|name| name.rsplit('/').next()) {
+            let definition = crate::schema::raw().get("$defs").and_then(|defs| defs.get(name));
+            return definition.map(|definition| Shape(definition).choices()).unwrap_or_default();
         }
-        json
+        let Some(Json::Array(choices)) = self.0.get("anyOf") else { return vec![self.0] };
+        let useful = |choice: &&Json| choice.get("type").and_then(Json::as_str) != Some("null");
+        choices.iter().filter(useful).flat_map(|choice| Shape(choice).choices()).collect()
     }
 
     fn properties(self) -> Vec<(&'static str, Shape)> {
-        let properties = self.resolved().get("properties").and_then(Json::as_object);
-        properties.into_iter().flatten().map(|(key, shape)| (key.as_str(), Shape(shape))).collect()
+        let properties =
+            self.choices().into_iter().filter_map(|choice| choice.get("properties")?.as_object()).flatten();
+        properties.map(|(key, shape)| (key.as_str(), Shape(shape))).collect()
     }
 
     /// What the values of a mapping of names are.
     fn named(self) -> Option<Shape> {
-        self.resolved().get("additionalProperties").filter(|shape| shape.is_object()).map(Shape)
+        let mut choices = self.choices().into_iter();
+        choices.find_map(|choice| choice.get("additionalProperties").filter(|shape| shape.is_object())).map(Shape)
     }
 
+    /// Whether it can be nothing else.
     fn is_type(self, name: &str) -> bool {
-        match self.resolved().get("type") {
+        let choices = self.choices();
+        let fits = |choice: &&Json| match choice.get("type") {
             Some(Json::String(kind)) => kind == name,
             Some(Json::Array(kinds)) => kinds.iter().any(|kind| kind == name),
             _ => false,
-        }
+        };
+        !choices.is_empty() && choices.iter().all(fits)
     }
 
     fn is_object(self) -> bool {
@@ -336,6 +358,7 @@ impl Shape {
     }
 
     fn is_list_of_objects(self) -> bool {
-        self.is_list() && self.resolved().get("items").is_some_and(|items| Shape(items).is_object())
+        let items = |choice: &'static Json| choice.get("items").is_some_and(|items| Shape(items).is_object());
+        self.is_list() && self.choices().into_iter().any(items)
     }
 }

@@ -74,10 +74,11 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, Failure> {
     env::apply(&mut tree, inputs.env, &used, &mut problems);
     let secrets = mark_secrets(&mut tree);
     merge::complete(&mut tree, &mut problems);
+    env::api_servers(&mut tree, inputs.env);
     let mut supported = tree.clone();
     let document = Document { files: texts.into(), tree: Arc::new(tree), secrets: secrets.into() };
     later::refuse(&mut supported, &mut problems);
-    let config = resolve::resolve(&supported, &document, inputs, &mut files, &mut problems);
+    let config = resolve::resolve(&supported, &document, inputs.source, &mut files, &mut problems);
     files.sort();
     files.dedup();
     match config {

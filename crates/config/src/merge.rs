@@ -160,7 +160,7 @@ fn name_it(node: &mut Node, name: impl Fn() -> String) {
 /// Puts `base` under `key`, whether it is written or not.
 fn under(map: &mut Map, key: &str, base: &Node) {
     match map.get_mut(key) {
-        Some(node) => *node = merged(base, node),
+        Some(node) => *node = merged_under(key, base, node),
         None => map.0.push(Entry { key: key.into(), key_origin: Origin::Default, node: base.clone() }),
     }
 }
@@ -174,7 +174,7 @@ fn under_present(node: &mut Node, key: &str, base: &Node) {
 /// Puts `base` under `key` if that is written, and not `off`.
 fn under_present_in(map: &mut Map, key: &str, base: &Node) {
     if let Some(node) = map.get_mut(key).filter(|node| !node.is_null()) {
-        *node = merged(base, node);
+        *node = merged_under(key, base, node);
     }
 }
 
@@ -192,19 +192,25 @@ fn under_written(node: &mut Node, parts: &Node) {
     }
 }
 
-/// Forms of one object that exclude one another, each with its keys: the form that is written later takes the others' place.
-const ONE_OF: [&[&[&str]]; 7] = [
-    &[&["strip_prefix"], &["path"]],
-    &[&["url"], &["endpoints"]],
-    &[&["http"], &["tcp"], &["grpc"]],
-    &[&["failure_ratio", "min_requests", "window"], &["consecutive_failures"]],
-    &[&["consistent_hash"], &["sticky_cookie"]],
-    &[&["respond"], &["service"]],
-    &[&["dns"], &["consul"], &["etcd"], &["file"], &["kubernetes"], &["registry"]],
+/// Forms of the object under a key that exclude one another, each with its own keys: the form that is written later takes the
+/// others' place. Services and routes have no key.
+const ONE_OF: [(&str, &[&[&str]]); 7] = [
+    ("", &[&["url"], &["endpoints"]]),
+    ("rewrite", &[&["strip_prefix"], &["path"]]),
+    ("health", &[&["http"], &["tcp"], &["grpc"]]),
+    ("circuit_breaker", &[&["failure_ratio", "min_requests", "window"], &["consecutive_failures"]]),
+    ("load_balancing", &[&["consistent_hash"], &["sticky_cookie"]]),
+    ("fallback", &[&["respond"], &["service"]]),
+    ("discovery", &[&["dns"], &["consul"], &["etcd"], &["file"], &["kubernetes"], &["registry"]]),
 ];
 
 /// `over` where it says something, `base` where it does not.
 pub(crate) fn merged(base: &Node, over: &Node) -> Node {
+    merged_under("", base, over)
+}
+
+/// The same for the values of `key`.
+fn merged_under(key: &str, base: &Node, over: &Node) -> Node {
     let (Value::Map(base_map), Value::Map(over_map)) = (&base.value, &over.value) else {
         // Nothing written changes nothing; `on` keeps what is there.
         let keeps = over.is_null() || (over.is_on() && base.as_map().is_some());
@@ -214,17 +220,17 @@ pub(crate) fn merged(base: &Node, over: &Node) -> Node {
         }
         return node;
     };
+    let forms = ONE_OF.iter().find(|(object, _)| *object == key).map_or(&[][..], |(_, forms)| *forms);
+    let is_written = |key: &&str| over_map.get(key).is_some_and(|node| !node.is_null() && !node.is_off());
     let replaced = |key: &str| {
-        ONE_OF.iter().filter(|forms| forms.iter().any(|form| form.contains(&key))).any(|forms| {
-            let mut others = forms.iter().filter(|form| !form.contains(&key)).copied().flatten();
-            others.any(|other| over_map.get(other).is_some())
-        })
+        let (own, others): (Vec<&[&str]>, Vec<&[&str]>) = forms.iter().partition(|form| form.contains(&key));
+        !own.is_empty() && others.into_iter().flatten().any(is_written)
     };
     let mut entries = Vec::with_capacity(over_map.0.len() + base_map.0.len());
     for entry in &over_map.0 {
         let node = match base_map.entry(&entry.key) {
             Some(base) => Entry {
-                node: merged(&base.node, &entry.node),
+                node: merged_under(&entry.key, &base.node, &entry.node),
                 key_origin: key_origin(entry, base),
                 key: Arc::clone(&entry.key),
             },

@@ -1,9 +1,13 @@
 //! What a configuration means, once it is checked.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use tidegate_config::config::{
-    AccessLog, ClientAuth, Config, Endpoint, LogTarget, PathRewrite, Route, Target, TlsVersion, ValueMatch,
+    AccessLog, Balancing, BreakerScope, CircuitBreaker, ClientAuth, Concurrency, Conditions, Config, Discovery,
+    DnsRecords, Endpoint, Fallback, HealthCheck, Hedge, HttpProbe, Key, LogTarget, Mirror, OutlierDetection,
+    PathRewrite, Probe, Retry, RetryMethods, Route, RouteRetry, Secret, Service, Statuses, StickyCookie, Target,
+    TlsVersion, Trip, ValueMatch,
 };
 use tidegate_config::value::PathKind;
 use tidegate_config::{Disk, Inputs, Memory, Path, from_yaml, load};
@@ -191,4 +195,219 @@ fn relative_names_start_at_the_file_that_they_are_written_in() {
         .with("etc/teams/ca.pem", pem);
     let loaded = load(&Inputs { file: std::path::Path::new("etc/gateway.yaml"), source: &source, env: &[] });
     assert!(loaded.is_ok_and(|loaded| loaded.config.files.contains(&"etc/teams/ca.pem".into())));
+}
+
+/// The upstreams of the contract, which a golden case has as users write them.
+fn contract() -> Config {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let env = [
+        ("KUBERNETES_SERVICE_HOST".to_owned(), "fd00::1".to_owned()),
+        ("KUBERNETES_SERVICE_PORT".to_owned(), "6443".to_owned()),
+        ("STICKY_SECRET".to_owned(), "hunter2".to_owned()),
+    ];
+    let loaded = load(&Inputs { file: &folder.join("contract_upstreams.yaml"), source: &Disk, env: &env });
+    loaded.unwrap_or_else(|failure| unreachable!("{failure}")).config
+}
+
+fn service<'c>(config: &'c Config, name: &str) -> &'c Service {
+    config.services.get(name).unwrap_or_else(|| unreachable!("no service {name}"))
+}
+
+const FIVE_XX: RangeInclusive<u16> = 500..=599;
+
+#[test]
+fn retries_and_outlier_detection_are_on_and_the_rest_is_off_unless_written() {
+    let config = contract();
+    let users = service(&config, "users");
+    let statuses = Statuses(vec![502..=502, 503..=503, 504..=504]);
+    let retry = Retry {
+        attempts: 2,
+        on: Conditions { connect: true, reset: true, timeout: false, statuses },
+        methods: RetryMethods::Idempotent,
+        per_try_timeout: Some(Duration::from_secs(5)),
+        backoff_base: Duration::from_millis(25),
+        backoff_max: Duration::from_millis(250),
+        budget: 0.2,
+        budget_floor: 3,
+        buffer: 64 << 10,
+    };
+    assert_eq!(users.retry, Some(retry.clone()));
+    let outliers = OutlierDetection {
+        consecutive_errors: Some(5),
+        failure_ratio: Some(0.5),
+        min_requests: 10,
+        slow_factor: Some(5.0),
+        eject: Duration::from_secs(30),
+        max_eject: Duration::from_mins(5),
+        max_ejected: 0.5,
+    };
+    assert_eq!(users.outliers, Some(outliers));
+    assert!(users.health.is_none() && users.breaker.is_none() && users.hedge.is_none() && users.discovery.is_none());
+    assert!(users.concurrency.is_none() && users.fallback.is_none() && users.deadline_header.is_none());
+    assert_eq!((users.slow_start, users.panic_threshold), (Duration::ZERO, None));
+    assert_eq!(users.balancing, Balancing::RoundRobin);
+    let sticky = service(&config, "sticky");
+    assert!(sticky.retry.is_none() && sticky.outliers.is_none());
+    let [off, of_service, own] = config.routes.as_slice() else { unreachable!("three routes") };
+    assert_eq!((&off.retry, &of_service.retry), (&RouteRetry::Off, &RouteRetry::OfService));
+    assert_eq!(own.retry, RouteRetry::Own(Retry { attempts: 3, ..retry }));
+}
+
+#[test]
+fn an_empty_mapping_switches_on_with_the_defaults() {
+    let config = contract();
+    let listed = service(&config, "listed");
+    let health = HealthCheck {
+        probe: Probe::Http(HttpProbe {
+            path: "/health".into(),
+            method: http::Method::GET,
+            headers: Vec::new(),
+            expect: Statuses(vec![200..=399]),
+            body: None,
+        }),
+        port: None,
+        interval: Duration::from_secs(30),
+        timeout: Duration::from_secs(5),
+        retries: 3,
+        rise: 1,
+        backoff_max: Duration::from_mins(5),
+    };
+    assert_eq!(listed.health, Some(health));
+    let breaker = CircuitBreaker {
+        trip: Trip::Ratio { share: 0.6, min_requests: 3, window: Duration::from_mins(1) },
+        open: Duration::from_secs(30),
+        half_open_requests: 3,
+        per: BreakerScope::Endpoint,
+        failures: Conditions { connect: true, reset: true, timeout: true, statuses: Statuses(vec![FIVE_XX]) },
+    };
+    assert_eq!(listed.breaker, Some(breaker));
+    assert_eq!(listed.hedge, Some(Hedge::Percentile(0.95)));
+}
+
+#[test]
+fn what_is_said_of_a_service_reaches_its_place() {
+    let config = contract();
+    assert_eq!(config.server.zone.as_deref(), Some("a"));
+    let orders = service(&config, "orders");
+    assert_eq!(orders.balancing, Balancing::LeastConnections);
+    assert_eq!((orders.slow_start, orders.panic_threshold), (Duration::from_secs(30), Some(0.5)));
+    let limit = Concurrency { max: 1000, queue: 100, queue_timeout: Duration::from_secs(1) };
+    assert_eq!(orders.concurrency, Some(limit));
+    assert!(matches!(&orders.fallback, Some(Fallback::Respond(respond)) if respond.status == 503));
+    assert_eq!(orders.deadline_header.as_deref(), Some("x-request-timeout-ms"));
+    let hashed = service(&config, "hashed");
+    assert_eq!(hashed.balancing, Balancing::ConsistentHash(Key::Header("x-user".into())));
+    assert_eq!(
+        hashed.endpoints.first().map(|endpoint| (endpoint.zone.as_deref(), endpoint.priority)),
+        Some((Some("b"), 1))
+    );
+    assert_eq!(
+        hashed.breaker.as_ref().map(|breaker| (breaker.trip, breaker.per)),
+        Some((Trip::Consecutive(5), BreakerScope::Service))
+    );
+    assert!(
+        hashed
+            .health
+            .as_ref()
+            .is_some_and(|health| health.probe == Probe::Grpc("".into()) && health.port == Some(9000))
+    );
+    assert!(
+        hashed.outliers.as_ref().is_some_and(|found| found.consecutive_errors.is_none() && found.slow_factor.is_none())
+    );
+    let retry = hashed.retry.as_ref().expect("on");
+    assert_eq!((retry.per_try_timeout, retry.backoff_base, retry.backoff_max), (None, Duration::ZERO, Duration::ZERO));
+    assert_eq!((retry.budget_floor, retry.buffer, retry.on.timeout, retry.on.connect), (5, 1 << 20, true, false));
+    assert_eq!(retry.on.statuses, Statuses(vec![FIVE_XX, 429..=429]));
+    assert_eq!(hashed.hedge, Some(Hedge::After(Duration::from_millis(200))));
+    assert_eq!(hashed.fallback, Some(Fallback::Service("users".into())));
+    assert_eq!(hashed.deadline_header.as_deref(), Some("x-request-timeout-ms"));
+    let cookie = StickyCookie {
+        name: "tg".into(),
+        secret: Some(Secret("hunter2".into())),
+        max_age: Some(Duration::from_hours(1)),
+    };
+    assert_eq!(service(&config, "sticky").balancing, Balancing::StickyCookie(cookie));
+    assert!(service(&config, "sticky").health.as_ref().is_some_and(|health| health.probe == Probe::Tcp));
+    let enrolled = service(&config, "enrolled").health.as_ref().map(|health| &health.probe);
+    let Some(Probe::Http(probe)) = enrolled else { unreachable!("a request") };
+    assert_eq!(probe.expect, Statuses(vec![200..=200, 204..=204, 300..=399]));
+    assert_eq!(
+        (probe.headers.as_slice(), probe.body.as_deref()),
+        (&[("host".into(), "up.internal".into())][..], Some("ok"))
+    );
+}
+
+#[test]
+fn every_kind_of_discovery_reaches_its_place() {
+    let config = contract();
+    let discovery = |name: &str| service(&config, name).discovery.clone().unwrap_or_else(|| unreachable!("{name}"));
+    let Discovery::Dns(search) = discovery("search") else { unreachable!("dns") };
+    assert_eq!((search.records, search.port, search.tls), (DnsRecords::Srv, None, false));
+    let Discovery::Dns(resolved) = discovery("resolved") else { unreachable!("dns") };
+    assert_eq!((&*resolved.name, resolved.port, resolved.tls), ("_http._tcp.resolved.internal.", Some(80), true));
+    let servers: Vec<String> = resolved.servers.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (resolved.records, servers),
+        (DnsRecords::Addresses, vec!["127.0.0.1:5353".to_owned(), "[::1]:53".to_owned()])
+    );
+    let Discovery::Consul(catalog) = discovery("catalog") else { unreachable!("consul") };
+    assert_eq!(
+        (&*catalog.address.endpoint.authority, &*catalog.service, &*catalog.weight_from),
+        ("127.0.0.1:8500", "catalog", "weight")
+    );
+    assert!(catalog.passing && catalog.token.is_none() && catalog.cache == Duration::from_secs(30));
+    let Discovery::Etcd(stored) = discovery("stored") else { unreachable!("etcd") };
+    assert_eq!((stored.addresses.len(), &*stored.prefix), (1, "/services/stored/"));
+    assert_eq!(stored.user, Some(("gateway".into(), Secret("hunter2".into()))));
+    let Discovery::Kubernetes(payments) = discovery("payments") else { unreachable!("kubernetes") };
+    let server = payments.api_server.expect("from the environment");
+    assert_eq!((server.endpoint.tls, &*server.endpoint.authority), (true, "[fd00::1]:6443"));
+    assert!(server.tls.ca.is_some());
+    assert_eq!(
+        (payments.namespace.as_deref(), &*payments.service, payments.port.as_deref()),
+        (Some("shop"), "payments", Some("http"))
+    );
+    assert_eq!(payments.token_file, std::path::Path::new("/var/run/secrets/kubernetes.io/serviceaccount/token"));
+    let Discovery::Registry(enrolled) = discovery("enrolled") else { unreachable!("registry") };
+    assert!(enrolled.file.ends_with("tests/cases/registry/enrolled.json") && enrolled.ttl == Duration::from_secs(30));
+    let Discovery::File(file) = discovery("listed") else { unreachable!("file") };
+    assert!(file.ends_with("tests/cases/endpoints.json"));
+    assert_eq!(service(&config, "listed").endpoints.len(), 1, "those that are written are used too");
+}
+
+#[test]
+fn what_a_route_does_to_traffic_reaches_its_place() {
+    let config = contract();
+    let [orders, canary, sticky] = config.routes.as_slice() else { unreachable!("three routes") };
+    let mirror = Mirror { service: "search".into(), share: 0.05, max: 100, buffer: 64 << 10 };
+    assert_eq!(orders.mirror, Some(mirror.clone()));
+    assert_eq!(sticky.mirror, Some(Mirror { service: "users".into(), share: 1.0, ..mirror }));
+    let fault = orders.fault.as_ref().expect("there");
+    assert_eq!((fault.delay, fault.abort, fault.share), (Some(Duration::from_secs(2)), None, 0.1));
+    assert!(fault.when.as_ref().is_some_and(|when| when.headers.len() == 1 && when.cookies.is_empty()));
+    assert_eq!(sticky.fault.as_ref().and_then(|fault| fault.abort).map(|status| status.as_u16()), Some(503));
+    let Target::Split(split) = &canary.target else { unreachable!("a split") };
+    assert_eq!((split.parts.iter().map(|part| part.weight).collect::<Vec<_>>(), &split.sticky), (vec![95, 5], &None));
+    let Target::Split(split) = &sticky.target else { unreachable!("a split") };
+    assert_eq!(split.sticky, Some(Key::Cookie("ab".into())));
+    assert_eq!(
+        split.parts.iter().map(|part| part.weight).collect::<Vec<_>>(),
+        [1, 0],
+        "a condition alone has no share"
+    );
+    let when = split.parts.last().and_then(|part| part.when.as_ref()).expect("there");
+    assert_eq!((when.headers.len(), when.cookies.len()), (3, 2));
+}
+
+#[test]
+fn the_authorities_of_kubernetes_are_read_only_for_tls() {
+    let load = |discovery: &str| {
+        from_yaml(&format!(
+            "services: {{ a: {{ discovery: {{ kubernetes: {{ service: a, {discovery} }} }} }} }}\nroutes: [{{ service: a }}]"
+        ))
+    };
+    assert!(load("api_server: http://127.0.0.1:8001").is_ok());
+    assert!(load("api_server: https://10.0.0.1, ca_file: off").is_ok());
+    let failure = load("api_server: https://10.0.0.1").expect_err("the file of the pod is not there");
+    assert!(failure.to_string().contains("serviceaccount/ca.crt"), "{failure}");
 }

@@ -20,7 +20,6 @@ use crate::config::{Config, Listener, Service};
 use crate::document::Document;
 use crate::file::{PoliciesFile, ServiceFile, TOP_KEYS};
 use crate::later;
-use crate::load::Inputs;
 use crate::problem::{Part, Path, Problem, Problems};
 use crate::schema::KnownKeys;
 use crate::source::Source;
@@ -42,13 +41,12 @@ const MAX_PROBLEMS: usize = 1000;
 pub(crate) fn resolve(
     tree: &Node,
     document: &Document,
-    inputs: &Inputs<'_>,
+    source: &dyn Source,
     files: &mut Vec<PathBuf>,
     problems: &mut Problems,
 ) -> Option<Config> {
     let failed = problems.iter().filter_map(|problem| problem.spot.as_ref()?.origin.clone()).collect();
-    let (source, env) = (inputs.source, inputs.env);
-    let mut resolver = Resolver { document, source, env, files, problems, excused: BTreeSet::new(), failed };
+    let mut resolver = Resolver { document, source, files, problems, excused: BTreeSet::new(), failed };
     resolver.top_keys(tree);
     resolver.shared(tree);
     let server = resolver.server(tree);
@@ -82,7 +80,6 @@ struct Services {
 struct Resolver<'a> {
     document: &'a Document,
     source: &'a dyn Source,
-    env: &'a [(String, String)],
     files: &'a mut Vec<PathBuf>,
     problems: &'a mut Problems,
     /// Values that a problem was reported for already: nobody shall call them missing as well.

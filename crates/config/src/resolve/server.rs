@@ -233,8 +233,12 @@ impl Resolver<'_> {
     pub(super) fn bounded(&mut self, path: &Path, number: Option<u32>, (min, max): (u32, u32)) -> u32 {
         let number = self.required(path, number, min);
         if !(min..=max).contains(&number) {
-            let range = if max == u32::MAX { format!("at least {min}") } else { format!("between {min} and {max}") };
-            self.error(path, format!("{number} is not {range}"));
+            let problem = if max == u32::MAX {
+                format!("{number} is too few: there is at least {min}")
+            } else {
+                format!("{number} is not between {min} and {max}")
+            };
+            self.error(path, problem);
         }
         number
     }

@@ -92,11 +92,10 @@ impl Resolver<'_> {
             let is_off = route.get("retry").is_some_and(Node::is_off);
             return if is_off { RouteRetry::Off } else { RouteRetry::OfService };
         };
-        for key in ["budget", "budget_floor"] {
-            if !self.is_default(&path.join(key)) {
-                let problem = Problem::error(path.join(key), format!("`{key}` is one for all routes of a service"));
-                self.push(problem.on_key().help("write it in the `retry` of the service"));
-            }
+        let of_service = [("budget", file.budget.is_some()), ("budget_floor", file.budget_floor.is_some())];
+        for (key, _) in of_service.into_iter().filter(|(_, written)| *written) {
+            let problem = Problem::error(path.join(key), format!("`{key}` is one for all routes of a service"));
+            self.push(problem.on_key().help("write it in the `retry` of the service"));
         }
         RouteRetry::Own(self.retry(file, path))
     }

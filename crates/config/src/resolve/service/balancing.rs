@@ -47,7 +47,7 @@ impl Resolver<'_> {
             );
             self.push(problem.on_key().help("write `secret: \"${STICKY_SECRET}\"`, the same for every gateway"));
         }
-        let max_age = file.max_age.map(|age| self.positive(&path.join("max_age"), Some(age)));
+        let max_age = file.max_age.map(|age| self.needed(&path.join("max_age"), Some(age), 1));
         Balancing::StickyCookie(StickyCookie {
             name: file.name.map_or_else(|| "tg".into(), |name| name.0),
             secret,

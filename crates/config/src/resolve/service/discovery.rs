@@ -124,7 +124,12 @@ impl Resolver<'_> {
         let service =
             self.text(path, "service", file.service.as_deref(), "write the name of the service in Kubernetes");
         let token = self.text(path, "token_file", file.token_file.as_deref(), "name the file with the token");
-        let url = some_text(file.api_server).or_else(|| self.api_server_of_pod(path));
+        let url = some_text(file.api_server);
+        if url.is_none() && !self.is_excused(&path.join("api_server")) {
+            let problem =
+                Problem::error(path.clone(), "this is no pod of Kubernetes: `KUBERNETES_SERVICE_HOST` is not set");
+            self.push(problem.on_key().help("write `api_server: https://10.0.0.1:6443`"));
+        }
         let tls = match &url {
             Some(url) if url.to_ascii_lowercase().starts_with("https:") => {
                 let ca = file.ca_file.and_then(|name| self.pem(&path.join("ca_file"), &name, Pem::Certificate));
@@ -141,26 +146,6 @@ impl Resolver<'_> {
             token_file: self.document.folder(&path.join("token_file")).join(&*token?),
             endpoint_tls: file.endpoint_tls.unwrap_or(false),
         })
-    }
-
-    /// Where Kubernetes says to its pods that the API server is.
-    fn api_server_of_pod(&mut self, path: &Path) -> Option<Arc<str>> {
-        let variable = |name: &str| {
-            let found = self.env.iter().find(|(key, value)| key == name && !value.is_empty());
-            found.map(|(_, value)| value.as_str())
-        };
-        let port = variable("KUBERNETES_SERVICE_PORT").unwrap_or("443");
-        let url = variable("KUBERNETES_SERVICE_HOST").map(|host| {
-            let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-            format!("https://{host}:{port}")
-        });
-        if url.is_none() && !self.is_excused(&path.join("api_server")) {
-            let problem =
-                Problem::error(path.clone(), "this is no pod of Kubernetes: `KUBERNETES_SERVICE_HOST` is not set")
-                    .on_key();
-            self.push(problem.help("write `api_server: https://10.0.0.1:6443`"));
-        }
-        url.map(Arc::from)
     }
 
     fn registry(&mut self, file: &RegistryFile, service: &str, path: &Path) -> RegistryDiscovery {

@@ -71,10 +71,10 @@ impl Resolver<'_> {
             .map(|count| self.bounded(&path.join("consecutive_errors"), Some(count), (1, MAX_IN_A_ROW)));
         let failure_ratio =
             file.failure_ratio.map(|share| self.some_share(&path.join("failure_ratio"), Some(share), 0.5));
-        if let Some(factor) = file.slow_factor.filter(|factor| *factor <= 1.0) {
+        if let Some(factor) = file.slow_factor.filter(|factor| *factor <= 1.0 || !factor.is_finite()) {
             let problem = Problem::error(
                 path.join("slow_factor"),
-                format!("{factor} times the median is not slow: half of the endpoints would be ejected"),
+                format!("{factor} times the median tells no endpoint that is slow from the others"),
             );
             self.push(problem.help("write a number above 1, or `off`"));
         }
@@ -87,7 +87,7 @@ impl Resolver<'_> {
             min_requests: self.bounded(&path.join("min_requests"), file.min_requests, (1, u32::MAX)),
             slow_factor: file.slow_factor,
             eject,
-            max_eject: self.at_least(eject, max_eject, &path.join("max_eject"), "the first ejection is longer"),
+            max_eject: self.at_least(eject, max_eject, &path.join("max_eject"), "ejection"),
             max_ejected,
         }
     }
@@ -102,10 +102,10 @@ impl Resolver<'_> {
     }
 
     /// The longest of times that grow from `first`: a built-in one gives way, a written one is a mistake.
-    pub(super) fn at_least(&mut self, first: Duration, longest: Duration, path: &Path, message: &str) -> Duration {
-        if longest < first && !self.is_default(path) {
-            let text = format!("{message}: {}", value::Duration(first));
-            self.error(path, text);
+    pub(super) fn at_least(&mut self, first: Duration, longest: Duration, path: &Path, what: &str) -> Duration {
+        if longest < first && !longest.is_zero() && !self.is_default(path) {
+            let (longest, first) = (value::Duration(longest), value::Duration(first));
+            self.error(path, format!("{longest} is less than the first {what} of {first}"));
         }
         longest.max(first)
     }

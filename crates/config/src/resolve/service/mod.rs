@@ -79,7 +79,7 @@ impl Resolver<'_> {
             slow_start: file.slow_start.map_or(Duration::ZERO, |duration| duration.0),
             panic_threshold: file.panic_threshold.map(|share| share.0),
             breaker: file.circuit_breaker.map(|file| self.breaker(&file, &at.join("circuit_breaker"))),
-            retry: file.retry.map(|file| self.retry(&file, &at.join("retry"))),
+            retry: file.retry.map(|file| self.service_retry(&file, &at.join("retry"))),
             hedge: file.hedge.map(|file| self.hedge(&file, &at.join("hedge"))),
             concurrency: file.concurrency.map(|file| self.concurrency(&file, &at.join("concurrency"))),
             fallback: file.fallback.and_then(|file| self.fallback(&file, &at.join("fallback"))),

@@ -12,8 +12,18 @@ use crate::value::{PerSecond, Share, Size};
 /// More tries would only wear down a service that is in trouble.
 const MAX_ATTEMPTS: u32 = 10;
 
+/// The built-in budget.
+const BUDGET: f64 = 0.2;
+const BUDGET_FLOOR: u32 = 3;
+
 impl Resolver<'_> {
-    /// The `retry` of a service or a route.
+    pub(super) fn service_retry(&mut self, file: &RetryFile, path: &Path) -> Retry {
+        let Share(budget) = self.required(&path.join("budget"), file.budget, Share(BUDGET));
+        let floor = self.required(&path.join("budget_floor"), file.budget_floor, PerSecond(BUDGET_FLOOR));
+        Retry { budget, budget_floor: floor.0, ..self.retry(file, path) }
+    }
+
+    /// The `retry` of a service or a route, but for the budget, which routes have none of.
     pub(in crate::resolve) fn retry(&mut self, file: &RetryFile, path: &Path) -> Retry {
         let attempts = path.join("attempts");
         if file.attempts == Some(0) {
@@ -40,8 +50,6 @@ impl Resolver<'_> {
         let per_try_timeout =
             file.per_try_timeout.map(|timeout| self.positive(&path.join("per_try_timeout"), Some(timeout)));
         let (backoff_base, backoff_max) = self.backoff(file, &path.join("backoff"));
-        let Share(budget) = self.required(&path.join("budget"), file.budget, Share(0.2));
-        let PerSecond(budget_floor) = self.required(&path.join("budget_floor"), file.budget_floor, PerSecond(3));
         Retry {
             attempts: self.bounded(&attempts, file.attempts.map(|attempts| attempts.max(1)), (1, MAX_ATTEMPTS)),
             on: conditions(&file.on),
@@ -49,8 +57,8 @@ impl Resolver<'_> {
             per_try_timeout,
             backoff_base,
             backoff_max,
-            budget,
-            budget_floor,
+            budget: BUDGET,
+            budget_floor: BUDGET_FLOOR,
             buffer: file.buffer.map_or(0, |Size(bytes)| bytes),
         }
     }
@@ -60,7 +68,7 @@ impl Resolver<'_> {
         let Some(backoff) = &file.backoff else { return (Duration::ZERO, Duration::ZERO) };
         let base = backoff.base.map_or(Duration::ZERO, |base| base.0);
         let max = self.needed(&path.join("max"), backoff.max, 1);
-        (base, self.at_least(base, max, &path.join("max"), "the first wait is longer"))
+        (base, self.at_least(base, max, &path.join("max"), "wait"))
     }
 
     pub(super) fn hedge(&mut self, file: &HedgeFile, path: &Path) -> Hedge {
