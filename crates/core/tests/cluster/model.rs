@@ -223,7 +223,9 @@ fn compare(steps: Vec<Step>) {
                 naive.wait(time);
             }
             Step::Head(..) | Step::Broken(_) | Step::Drop(_) => {}
-            Step::ChooseStale | Step::Probe(..) | Step::Command(..) | Step::Discover(_) | Step::Reload => {}
+            Step::ChooseStale | Step::Probe(..) | Step::Command(..) | Step::Discover(_) | Step::Reload => {
+                unreachable!("{step:?} is no traffic")
+            }
         }
         assert_eq!(world.report("a").breaker, naive.state());
         assert_eq!(world.report("a").in_flight as usize, tickets.len());

@@ -69,6 +69,14 @@ fn many_threads_never_get_more_trials_than_there_are() {
     }
 }
 
+/// Three hundred errors, then seven hundred good answers, and so on.
+fn now_and_then_bad(number: u64, ticket: Result<Ticket, Refusal>, now: Instant) {
+    match ticket {
+        Ok(mut ticket) => ticket.head(if number % 1000 < 300 { ERROR } else { OK }, now),
+        Err(refusal) => assert_ne!(refusal, Refusal::AllTried),
+    }
+}
+
 #[test]
 fn workers_go_on_while_everything_changes() {
     let world = World::new(Service { outliers: Some(outliers()), breaker: Some(breaker()), ..service("abcd") });
@@ -77,11 +85,7 @@ fn workers_go_on_while_everything_changes() {
     thread::scope(|scope| {
         for _ in 0..THREADS {
             let cluster = Arc::clone(&world.cluster);
-            let request = move |number, ticket: Result<Ticket, Refusal>| {
-                let outcome = [OK, ERROR][usize::from(number % 1000 < 300)];
-                assert!(!matches!(ticket, Err(Refusal::AllTried)));
-                ticket.into_iter().for_each(|mut ticket| ticket.head(outcome, time(number)));
-            };
+            let request = move |number, ticket| now_and_then_bad(number, ticket, time(number));
             scope.spawn(move || work(&cluster, time, request));
         }
         for _ in 0..500 {
