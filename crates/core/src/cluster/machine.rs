@@ -270,14 +270,14 @@ impl Machine {
     fn judge(&mut self, rules: &OutlierDetection, now: Instant) {
         let at = self.common.nanos(now);
         let mut places = Vec::new();
-        let mut paces: Vec<Pace> = Vec::new();
+        let mut measured: Vec<Pace> = Vec::new();
         for (place, seat) in self.seats.iter_mut().enumerate().filter(|(_, seat)| seat.is_in_service()) {
             let crowded = seat.member.counters.waiting() >= rules.min_requests.max(1);
             seat.crowded_since = crowded.then(|| seat.crowded_since.unwrap_or(at));
-            paces.push(seat.member.counters.pace(rules.min_requests, seat.crowded_since, at));
+            measured.push(seat.member.counters.pace(rules.min_requests, seat.crowded_since, at));
             places.push(place);
         }
-        for (pace, reason) in outlier::laggards(&paces, rules, at) {
+        for (pace, reason) in outlier::laggards(&measured, rules, at) {
             if let Some(&place) = places.get(pace) {
                 self.eject(place, (reason, Severity::Slow), now);
             }

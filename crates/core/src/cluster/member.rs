@@ -73,9 +73,8 @@ pub(super) struct Counters {
     pub(super) circuit: Circuit,
     /// Results of the last ten seconds, for outlier detection.
     pub(super) results: Tally,
-    /// Microseconds until the head of each answer in the last ten seconds, and how many answers there were.
+    /// Microseconds until the head of each reply that was no failure, in the last ten seconds.
     latency: Rolling,
-    answers: Rolling,
     /// Requests that wait for the head of their reply.
     pub(super) waiting: AtomicU32,
     last_answer: AtomicU64,
@@ -93,7 +92,6 @@ impl Counters {
             circuit: Circuit::new(breaker),
             results: Tally::new(outlier::WINDOW),
             latency: Rolling::new(outlier::WINDOW),
-            answers: Rolling::new(outlier::WINDOW),
             waiting: AtomicU32::new(0),
             last_answer: AtomicU64::new(0),
             spared_until: AtomicU64::new(0),
@@ -101,12 +99,17 @@ impl Counters {
         }
     }
 
-    /// The head of a reply came.
+    /// The head of a reply came, whatever it says.
     #[inline]
-    pub(super) fn answered(&self, latency: Duration, now: Nanos) {
-        self.answers.add(now, 1);
-        self.latency.add(now, u64::try_from(latency.as_micros()).unwrap_or(0));
+    pub(super) fn heard(&self, now: Nanos) {
         self.last_answer.store(now.0, Relaxed);
+    }
+
+    /// Counts a good answer and returns the row of failures that it ended.
+    #[inline]
+    pub(super) fn succeed(&self, latency: Duration, now: Nanos) -> u32 {
+        self.latency.add(now, u64::try_from(latency.as_micros()).unwrap_or(0));
+        self.results.succeed(now)
     }
 
     /// Forgets results: a new life begins.
@@ -114,7 +117,6 @@ impl Counters {
         self.circuit.tally.clear();
         self.results.clear();
         self.latency.clear();
-        self.answers.clear();
         self.spared_until.store(0, Relaxed);
     }
 
@@ -135,12 +137,12 @@ impl Counters {
         now.0 < self.spared_until.load(Relaxed)
     }
 
-    /// The answers of the latest buckets of the window.
+    /// The good answers of the latest buckets of the window.
     pub(super) fn answers(&self, now: Nanos, buckets: u64) -> Answers {
-        let count: u64 = self.answers.latest(now, buckets).sum();
+        let results = self.results.counts_of(now, buckets);
+        let count = results.total.saturating_sub(results.failed);
         let micros: u64 = self.latency.latest(now, buckets).sum();
-        let mean = Duration::from_micros(micros.checked_div(count).unwrap_or(0));
-        Answers { count: u32::try_from(count).unwrap_or(u32::MAX), mean }
+        Answers { count, mean: Duration::from_micros(micros.checked_div(count.into()).unwrap_or(0)) }
     }
 
     /// How it answers, if more than `min_requests` have been waiting since `crowded_since`.

@@ -17,7 +17,7 @@ mod view;
 mod window;
 
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -80,7 +80,7 @@ impl Cluster {
         let circuit = Circuit::new(breaker_of(&config, BreakerScope::Service));
         let common = Arc::new(Common { origin: now, config: ArcSwap::new(Arc::clone(&config)), circuit });
         Arc::new_cyclic(|cluster| {
-            let mut machine = Machine::new(config, zone, Arc::clone(&common), cluster.clone());
+            let mut machine = Machine::new(config, zone, Arc::clone(&common), Weak::clone(cluster));
             machine.enlist(now);
             let view = Arc::new(machine.publish(0, now));
             let due = AtomicU64::new(0);

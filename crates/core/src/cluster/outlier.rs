@@ -79,7 +79,7 @@ pub(super) struct Pace {
     pub(super) last_answer: Nanos,
 }
 
-/// How many answers there were, and how long they took on average.
+/// How many good answers there were, and how long they took on average.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Answers {
     pub(super) count: u32,

@@ -1,7 +1,7 @@
 //! Who belongs to a cluster, after reloads and discoveries, and the view that is made of it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use tidegate_config::config::{self, BreakerScope};
@@ -18,8 +18,9 @@ static IDS: AtomicU64 = AtomicU64::new(1);
 
 impl Machine {
     pub(super) fn configure(&mut self, config: Arc<config::Service>, zone: Option<Arc<str>>, now: Instant) {
-        self.config = Arc::clone(&config);
         self.common.config.store(Arc::clone(&config));
+        self.config = config;
+        let config = Arc::clone(&self.config);
         self.zone = zone;
         let breaker = breaker_of(&config, BreakerScope::Service);
         self.common.circuit.configure(breaker);
@@ -71,7 +72,7 @@ impl Machine {
             load: Arc::new(Load::default()),
             counters: Arc::new(Counters::new(breaker_of(&self.config, BreakerScope::Endpoint))),
             common: Arc::clone(&self.common),
-            cluster: self.cluster.clone(),
+            cluster: Weak::clone(&self.cluster),
         };
         let warms = joins && !self.config.slow_start.is_zero();
         Seat::new(Arc::new(member), if warms { Course::Warming { since: now } } else { Course::Serving }, now)
@@ -87,7 +88,7 @@ impl Machine {
                 load: Arc::clone(&seat.member.load),
                 counters: Arc::clone(&seat.member.counters),
                 common: Arc::clone(&self.common),
-                cluster: self.cluster.clone(),
+                cluster: Weak::clone(&self.cluster),
             });
         }
         seat

@@ -79,11 +79,10 @@ impl Ticket {
         self.stage = Stage::Over;
         if matches!(outcome, Outcome::Status(_)) {
             self.stage = Stage::Heard;
-            let latency = now.saturating_duration_since(self.started);
-            self.member.load.answered(latency, at);
-            self.member.counters.answered(latency, at);
+            self.member.load.answered(now.saturating_duration_since(self.started), at);
+            self.member.counters.heard(at);
         }
-        let findings = self.count(outcome, at);
+        let findings = self.count(Verdict { outcome, at: now }, at);
         self.conclude(Verdict { outcome, at: now }, &findings);
     }
 
@@ -97,7 +96,7 @@ impl Ticket {
         self.conclude(Verdict { outcome: Outcome::Reset, at: now }, &findings);
     }
 
-    fn count(&mut self, outcome: Outcome, at: Nanos) -> Findings {
+    fn count(&mut self, Verdict { outcome, at: now }: Verdict, at: Nanos) -> Findings {
         let Common { config, circuit: service, .. } = &*self.member.common;
         let (config, counters) = (config.load(), &self.member.counters);
         let mut findings = Findings::default();
@@ -113,7 +112,7 @@ impl Ticket {
             counters.results.fail(at);
             findings.outlier = outlying(&self.member, &config, at);
         } else {
-            self.results = Some(counters.results.succeed(at));
+            self.results = Some(counters.succeed(now.saturating_duration_since(self.started), at));
         }
         findings
     }

@@ -83,20 +83,28 @@ impl View {
     /// Whom the strategies name, unless they may not be used any more since this view was made.
     fn place(&self, pick: &Pick<'_>) -> Option<(usize, &Arc<Member>, Pass)> {
         let mut denied = Vec::new();
-        for group in &self.groups {
-            loop {
-                let excluded = if denied.is_empty() { pick.excluded } else { denied.as_slice() };
-                let Some(index) = group.pick(&Pick { excluded, ..*pick }) else { break };
-                if let Some(found) = self.enter(index) {
-                    return Some(found);
-                }
-                if denied.is_empty() {
-                    denied.extend_from_slice(pick.excluded);
-                }
-                denied.push(index);
+        self.groups.iter().find_map(|group| self.place_in(group, pick, &mut denied))
+    }
+
+    /// `denied` is empty, or what is excluded and what could not be entered.
+    fn place_in(
+        &self,
+        group: &Strategy,
+        pick: &Pick<'_>,
+        denied: &mut Vec<usize>,
+    ) -> Option<(usize, &Arc<Member>, Pass)> {
+        loop {
+            let excluded = if denied.is_empty() { pick.excluded } else { denied.as_slice() };
+            let index = group.pick(&Pick { excluded, ..*pick })?;
+            let entered = self.enter(index);
+            if entered.is_some() {
+                return entered;
             }
+            if denied.is_empty() {
+                denied.extend_from_slice(pick.excluded);
+            }
+            denied.push(index);
         }
-        None
     }
 
     #[inline]
@@ -184,7 +192,7 @@ pub(super) fn groups(
         for places in [near, tier.places] {
             let candidates: Vec<Candidate> = places
                 .into_iter()
-                .filter_map(|place| candidate(place, members.get(place)?, shares.get(place)?))
+                .filter_map(|place| candidate(place, members.get(place)?, *shares.get(place)?))
                 .collect();
             if !candidates.is_empty() {
                 groups.push(Strategy::new(&config.balancing, &candidates));
@@ -207,7 +215,7 @@ fn near(members: &[Arc<Member>], shares: &[Share], (tier, zone): (&Tier, &str)) 
     if enough { serving } else { Vec::new() }
 }
 
-fn candidate(place: usize, member: &Arc<Member>, share: &Share) -> Option<Candidate> {
+fn candidate(place: usize, member: &Arc<Member>, share: Share) -> Option<Candidate> {
     let index = u32::try_from(place).ok()?;
     Some(Candidate { index, weight: share.weight.max(1), key: member.key, load: Arc::clone(&member.load) })
 }

@@ -17,7 +17,7 @@ const ROUND: u64 = (1 << (64 - SUM_BITS)) - 1;
 #[derive(Debug)]
 pub(super) struct Rolling {
     width: AtomicU64,
-    buckets: [AtomicU64; BUCKETS as usize],
+    buckets: [AtomicU64; 10],
 }
 
 impl Rolling {
@@ -169,7 +169,7 @@ impl Tally {
     #[inline]
     fn count(&self, now: Nanos, amount: u64) {
         if self.results.add(now, amount) & COUNT >= CROWDED {
-            self.results.replace(now, |sum| (sum >> (COUNT_BITS + 1)) << COUNT_BITS | (sum & COUNT) / 2);
+            self.results.replace(now, |sum| ((sum >> (COUNT_BITS + 1)) << COUNT_BITS) | ((sum & COUNT) / 2));
         }
     }
 }
@@ -249,7 +249,7 @@ mod tests {
         tally.fail(Nanos(0));
         tally.resize(Duration::from_secs(10));
         assert_eq!(tally.counts(Nanos(0)), counts(1, 1));
-        tally.resize(Duration::from_secs(60));
+        tally.resize(Duration::from_mins(1));
         assert_eq!(tally.counts(Nanos(0)), counts(0, 0));
     }
 }

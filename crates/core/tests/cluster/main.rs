@@ -5,6 +5,7 @@
 mod breaker;
 mod choice;
 mod members;
+mod model;
 mod outliers;
 mod threads;
 mod world;
