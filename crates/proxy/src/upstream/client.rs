@@ -1,6 +1,9 @@
 //! A small HTTP/1 client for the gateway's own questions: one request on a connection of its own, over plain TCP or TLS. Traffic
 //! does not come here; it goes through a service.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::rc::Rc;
@@ -34,6 +37,9 @@ const WRITE: Duration = Duration::from_secs(10);
 
 /// The longest body that is kept in memory, in bytes.
 const LONGEST_BODY: usize = 16 << 20;
+
+/// How much of an error's text is told, in bytes.
+const MOST_WORDS: usize = 200;
 
 /// No connection is kept.
 const NO_POOL: config::Pool = config::Pool {
@@ -88,8 +94,8 @@ pub(crate) enum ClientError {
     Body(BodyError),
     /// The body, or a line of it, is longer than 16 MB.
     TooLong,
-    /// Another status than 200.
-    Status(StatusCode),
+    /// Another status than 200, and what was said about it.
+    Status(StatusCode, String),
     /// The body is not the JSON that was expected.
     Json(serde_json::Error),
 }
@@ -199,9 +205,15 @@ impl Answer {
     /// The answer, if its status is 200.
     ///
     /// # Errors
-    /// Another status.
-    pub(crate) fn expect_ok(self) -> Result<Self, ClientError> {
-        if self.head.status == StatusCode::OK { Ok(self) } else { Err(ClientError::Status(self.head.status)) }
+    /// Another status, with the beginning of what the server says about it.
+    pub(crate) async fn expect_ok(mut self) -> Result<Self, ClientError> {
+        if self.head.status == StatusCode::OK {
+            return Ok(self);
+        }
+        // Without words the status must do.
+        let said = self.piece().await.ok().flatten().unwrap_or_default();
+        let words = String::from_utf8_lossy(said.get(..MOST_WORDS).unwrap_or(&said)).trim().to_owned();
+        Err(ClientError::Status(self.head.status, words))
     }
 
     /// All that is left of the body, read as JSON.
@@ -263,7 +275,8 @@ impl fmt::Display for ClientError {
             Self::Call(failure) => failure.fmt(f),
             Self::Body(error) => error.fmt(f),
             Self::TooLong => f.write_str("the answer is longer than 16 MB"),
-            Self::Status(status) => write!(f, "it answered with status {}", status.as_u16()),
+            Self::Status(status, words) if words.is_empty() => write!(f, "it answered with status {}", status.as_u16()),
+            Self::Status(status, words) => write!(f, "it answered with status {}: {words}", status.as_u16()),
             Self::Json(error) => write!(f, "its answer is not understood: {error}"),
         }
     }

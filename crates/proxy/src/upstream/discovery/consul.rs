@@ -70,7 +70,7 @@ impl Consul {
     async fn question(&self) -> Result<(u64, Vec<Entry>), ClientError> {
         let token = self.config.token.as_ref().map(|token| ("x-consul-token", &*token.0));
         let silence = self.config.cache + self.config.cache / 16 + GRACE;
-        let mut answer = self.client.get(self.target().as_str(), token.as_slice(), silence).await?.expect_ok()?;
+        let mut answer = self.client.get(self.target().as_str(), token.as_slice(), silence).await?.expect_ok().await?;
         let index = answer.head.fields.text("x-consul-index").and_then(|index| index.parse().ok()).unwrap_or(0);
         Ok((index, answer.json().await?))
     }
@@ -194,7 +194,7 @@ mod tests {
             let mut call = world.call().await;
             assert!(line(&mut call).await.contains("index=0&"));
             call.answer(500, "", "no cluster leader").await;
-            assert!(world.failure().await.ends_with("status 500"));
+            assert!(world.failure().await.ends_with("status 500: no cluster leader"));
             world.pass(Duration::from_secs(2)).await;
             let mut call = world.call().await;
             call.request().await;

@@ -103,7 +103,7 @@ impl Etcd {
         let watching =
             json!({ "create_request": { "key": key, "range_end": end, "start_revision": next.to_string() } });
         let body = Bytes::from(watching.to_string());
-        let mut watch = client.post("/v3/watch", token.as_slice(), body, SILENCE).await?.expect_ok()?;
+        let mut watch = client.post("/v3/watch", token.as_slice(), body, SILENCE).await?.expect_ok().await?;
         loop {
             let line = match watch.line().await {
                 Ok(Some(line)) => line,
@@ -136,7 +136,7 @@ impl Etcd {
         body: &Value,
     ) -> Result<T, ClientError> {
         let body = Bytes::from(body.to_string());
-        client.post(path, fields, body, PATIENCE).await?.expect_ok()?.json().await
+        client.post(path, fields, body, PATIENCE).await?.expect_ok().await?.json().await
     }
 }
 

@@ -115,7 +115,7 @@ impl Kubernetes {
         let name = self.config.token_file.file_name().unwrap_or_default();
         let bearer = format!("Bearer {}", self.own(&name.to_string_lossy()).await?);
         let answer = self.client.get(target.as_str(), &[("authorization", &bearer)], silence).await?;
-        if answer.head.status == StatusCode::GONE { Err(Ended::Gone) } else { Ok(answer.expect_ok()?) }
+        if answer.head.status == StatusCode::GONE { Err(Ended::Gone) } else { Ok(answer.expect_ok().await?) }
     }
 
     async fn list(&mut self, target: &Target, news: &Publisher) -> Result<String, Ended> {

@@ -164,7 +164,7 @@ fn no_failure_takes_away_what_was_known() {
         let mut call = world.call().await;
         call.request().await;
         call.answer(403, "", "{}").await;
-        assert!(world.failure().await.ends_with("status 403"));
+        assert!(world.failure().await.ends_with("status 403: {}"));
         world.pass(Duration::from_secs(2)).await;
         answer_list(&world, 8, &[slice("one", 5, &[ready("10.1.2.3")])]).await;
         assert_eq!(world.endpoints().await.len(), 1);
