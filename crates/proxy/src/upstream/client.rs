@@ -1,15 +1,19 @@
 //! A small HTTP/1 client for the gateway's own questions: one request on a connection of its own, over plain TCP or TLS. Traffic
 //! does not come here; it goes through a service.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Method, StatusCode};
 use rustls::ClientConfig;
+use serde::de::DeserializeOwned;
 use tidegate_config::config::{self, ApiServer, ServiceTimeouts, UpstreamProtocol};
 use tidegate_config::problem::{Path, Problems};
 use tidegate_core::body::{Body, BodyError, Frame};
@@ -32,6 +36,9 @@ const WRITE: Duration = Duration::from_secs(10);
 /// The longest body that is kept in memory, in bytes.
 const LONGEST_BODY: usize = 16 << 20;
 
+/// How much of an error's text is told, in bytes.
+const MOST_WORDS: usize = 200;
+
 /// No connection is kept.
 const NO_POOL: config::Pool = config::Pool {
     max_idle: 0,
@@ -49,21 +56,21 @@ pub(crate) struct Client {
     means: Means,
 }
 
-/// A question.
-pub(crate) struct Question<'a> {
-    pub(crate) method: Method,
+struct Question<'a> {
+    method: Method,
     /// Path and query, see [`Target`].
-    pub(crate) target: &'a str,
-    pub(crate) fields: &'a [(&'a str, &'a str)],
-    pub(crate) body: Bytes,
-    /// The longest silence of the server, before its answer's head and inside its body.
-    pub(crate) silence: Duration,
+    target: &'a str,
+    fields: &'a [(&'a str, &'a str)],
+    body: Bytes,
+    silence: Duration,
 }
 
 /// An answer whose body is still to be read.
 pub(crate) struct Answer {
     pub(crate) head: ResponseHead,
     body: Body,
+    /// What came after the line that was read last.
+    rest: BytesMut,
 }
 
 /// Why there is no answer, or not all of it.
@@ -75,8 +82,12 @@ pub(crate) enum ClientError {
     Call(Failure),
     /// The body ended early.
     Body(BodyError),
-    /// The body is longer than 16 MB.
+    /// The body, or a line of it, is longer than 16 MB.
     TooLong,
+    /// Another status than 200, and what was said about it.
+    Status(StatusCode, String),
+    /// The body is not the JSON that was expected.
+    Json(serde_json::Error),
 }
 
 impl Client {
@@ -99,7 +110,22 @@ impl Client {
         self.endpoint.authority()
     }
 
-    /// The answer to `GET target`.
+    /// The answer to `POST target` with a body of JSON.
+    ///
+    /// # Errors
+    /// There was none.
+    pub(crate) async fn post(
+        &self,
+        target: &str,
+        fields: &[(&str, &str)],
+        body: Bytes,
+        silence: Duration,
+    ) -> Result<Answer, ClientError> {
+        let fields = [&[("content-type", "application/json")], fields].concat();
+        self.ask(Question { method: Method::POST, target, fields: &fields, body, silence }).await
+    }
+
+    /// The answer to `GET target`. `silence` is the longest one of the server, before its answer's head and inside its body.
     ///
     /// # Errors
     /// There was none.
@@ -112,11 +138,7 @@ impl Client {
         self.ask(Question { method: Method::GET, target, fields, body: Bytes::new(), silence }).await
     }
 
-    /// The answer to a question.
-    ///
-    /// # Errors
-    /// There was none.
-    pub(crate) async fn ask(&self, question: Question<'_>) -> Result<Answer, ClientError> {
+    async fn ask(&self, question: Question<'_>) -> Result<Answer, ClientError> {
         let head = head(&question)?;
         let clock = &self.means.clock;
         let connected = until(clock, clock.now() + CONNECT, self.connect()).await;
@@ -129,7 +151,7 @@ impl Client {
             Opened::Http2(session) => session.exchange(&mut attempt).await,
         };
         let reply = reply.map_err(ClientError::Call)?;
-        Ok(Answer { head: reply.head, body: reply.body })
+        Ok(Answer { head: reply.head, body: reply.body, rest: BytesMut::new() })
     }
 
     async fn connect(&self) -> Result<Opened, Failure> {
@@ -159,16 +181,50 @@ fn head(question: &Question<'_>) -> Result<RequestHead, ClientError> {
 }
 
 impl Answer {
-    /// Whether the status is 200.
-    pub(crate) fn is_ok(&self) -> bool {
-        self.head.status == StatusCode::OK
+    /// The answer, if its status is 200.
+    ///
+    /// # Errors
+    /// Another status, with the beginning of what the server says about it.
+    pub(crate) async fn expect_ok(mut self) -> Result<Self, ClientError> {
+        if self.head.status == StatusCode::OK {
+            return Ok(self);
+        }
+        // Without words the status must do.
+        let said = self.piece().await.ok().flatten().unwrap_or_default();
+        let words = String::from_utf8_lossy(said.get(..MOST_WORDS).unwrap_or(&said)).trim().to_owned();
+        Err(ClientError::Status(self.head.status, words))
+    }
+
+    /// All that is left of the body, read as JSON.
+    ///
+    /// # Errors
+    /// The body ended early, the server was silent for too long, there are more than 16 MB, or it is something else.
+    pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ClientError> {
+        serde_json::from_slice(&self.collect().await?).map_err(ClientError::Json)
+    }
+
+    /// The next line of the body, for answers that go on for as long as there is something to tell; `None` at its end.
+    ///
+    /// # Errors
+    /// The body ended early, the server was silent for too long, or the line is longer than 16 MB.
+    pub(crate) async fn line(&mut self) -> Result<Option<Bytes>, ClientError> {
+        let mut searched = 0;
+        loop {
+            if let Some(end) = memchr::memchr(b'\n', self.rest.get(searched..).unwrap_or_default()) {
+                let line = self.rest.split_to(searched + end + 1).freeze();
+                return Ok(Some(line));
+            }
+            searched = self.rest.len();
+            if searched > LONGEST_BODY {
+                return Err(ClientError::TooLong);
+            }
+            let Some(piece) = self.piece().await? else { return Ok(None) };
+            self.rest.extend_from_slice(&piece);
+        }
     }
 
     /// The next piece of the body; `None` at its end.
-    ///
-    /// # Errors
-    /// The body ended early, or the server was silent for too long.
-    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, ClientError> {
+    async fn piece(&mut self) -> Result<Option<Bytes>, ClientError> {
         loop {
             match std::future::poll_fn(|cx| self.body.poll_frame(cx)).await {
                 Some(Ok(Frame::Data(data))) => return Ok(Some(data)),
@@ -179,11 +235,7 @@ impl Answer {
         }
     }
 
-    /// All that is left of the body.
-    ///
-    /// # Errors
-    /// As [`Answer::piece`], or there are more than 16 MB.
-    pub(crate) async fn collect(&mut self) -> Result<Vec<u8>, ClientError> {
+    async fn collect(&mut self) -> Result<Vec<u8>, ClientError> {
         let mut all = Vec::new();
         while let Some(piece) = self.piece().await? {
             all.extend_from_slice(&piece);
@@ -202,6 +254,9 @@ impl fmt::Display for ClientError {
             Self::Call(failure) => failure.fmt(f),
             Self::Body(error) => error.fmt(f),
             Self::TooLong => f.write_str("the answer is longer than 16 MB"),
+            Self::Status(status, words) if words.is_empty() => write!(f, "it answered with status {}", status.as_u16()),
+            Self::Status(status, words) => write!(f, "it answered with status {}: {words}", status.as_u16()),
+            Self::Json(error) => write!(f, "its answer is not understood: {error}"),
         }
     }
 }

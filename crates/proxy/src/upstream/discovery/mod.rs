@@ -4,7 +4,9 @@
 mod backoff;
 mod consul;
 mod dns;
+mod etcd;
 mod file;
+mod kubernetes;
 mod publisher;
 #[cfg(test)]
 mod testing;
@@ -64,8 +66,10 @@ pub(crate) fn start(
         Discovery::Dns(config) => spawn(Ok(dns::Dns::new(config, context)), news, context),
         Discovery::Consul(config) => spawn(consul::Consul::new(config, context, &at), news, context),
         Discovery::File(path) => spawn(Ok(file::File::new(path, context)), news, context),
+        Discovery::Etcd(config) => spawn(etcd::Etcd::new(config, context, &at), news, context),
+        Discovery::Kubernetes(config) => spawn(kubernetes::Kubernetes::new(config, context, &at), news, context),
         // Those who register are heard at the admin listener.
-        Discovery::Etcd(_) | Discovery::Kubernetes(_) | Discovery::Registry(_) => spawn_local(async {}),
+        Discovery::Registry(_) => spawn_local(async {}),
     }
 }
 
