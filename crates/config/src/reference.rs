@@ -53,8 +53,10 @@ impl Reference {
             self.line(&format!("| `{key}` | {} | {default} | {} |", words(property), description(property)));
         }
         let mut inner: Vec<_> = properties.into_iter().flatten().collect();
+        // What a service shares with its discovery is explained with the service.
         inner.sort_by_key(|(key, _)| {
-            FIRST.iter().position(|first| first == key).filter(|_| path.is_empty()).unwrap_or(FIRST.len())
+            let first = FIRST.iter().position(|first| first == key).filter(|_| path.is_empty());
+            (first.unwrap_or(FIRST.len()), *key == "discovery")
         });
         for (key, property) in inner {
             self.below(&join(path, key), property);
