@@ -101,9 +101,7 @@ impl Outcome {
     /// For whoever waits for the table.
     pub(super) fn line(&self) -> String {
         let milliseconds = self.load.p99 / 1e3;
-        let (success, errors, times) = (self.success(), self.errors(), self.amplification());
-        format!(
-            "{success:.3} % succeeded, p99 {milliseconds:.1} ms, {times:.3} requests at endpoints for each; errors: {errors}"
-        )
+        let (success, errors) = (self.success(), self.errors());
+        format!("{success:.3} % succeeded, p99 {milliseconds:.1} ms, errors: {errors}")
     }
 }
