@@ -6,9 +6,9 @@ use super::{Part, run::Outcome};
 const SUCCESS: f64 = 99.9;
 /// How much greater the chaos may make the 99th percentile.
 const SLOWER: f64 = 3.0;
-/// Retries in a full outage: a fifth of the requests, and three each second.
-const RETRIES: f64 = 0.2;
-const FLOOR: f64 = 3.0;
+/// Retries in a full outage: one for so many requests, and so many each second.
+const RETRIES: u64 = 5;
+const FLOOR: u64 = 3;
 
 pub(super) struct Report {
     machine: String,
@@ -89,8 +89,9 @@ impl Report {
             );
         }
         if let Some(outage) = outcome("outage") {
-            let (times, most) = (outage.amplification(), 1.0 + RETRIES + FLOOR / f64::from(self.rate));
-            demand(times <= most, format!("outage: {times:.3} requests at endpoints for each, {most:.3} are allowed"));
+            let (sent, seen) = (outage.load.sent, outage.seen);
+            let most = sent + sent / RETRIES + sent * FLOOR / u64::from(self.rate);
+            demand(seen <= most, format!("outage: {seen} requests at endpoints for {sent}, {most} are allowed"));
         }
         for part in ["healthy", "rolling", "killing"] {
             let lost = outcome(part).map_or(0, Outcome::failed);
