@@ -90,7 +90,8 @@ fn code(reply: &Message) -> String {
 #[test]
 fn a_get_that_meets_a_reset_is_tried_on_another_endpoint() {
     let (bad, good) = (resetting(), Backend::labelled("good"));
-    let gateway = shop(&[&bad, &good], RETRY);
+    let log = "log: { access: { format: json, to: stdout } }\n";
+    let gateway = Gateway::run(&(log.to_owned() + &shop_beside("", &[&bad, &good], RETRY, "")));
     let mut client = gateway.connect();
     for _ in 0..20 {
         assert_eq!(client.get("/").text(), "good");
