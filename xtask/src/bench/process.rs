@@ -11,53 +11,64 @@ use anyhow::{Context, Result, ensure};
 use super::machine;
 
 /// The proxy's CPU, alone.
-pub(super) const PROXY: &str = "0";
+pub(crate) const PROXY: &str = "0";
 /// The CPU of load and backend.
-pub(super) const LOAD: &str = "1";
+pub(crate) const LOAD: &str = "1";
 
-/// A command that will run on `cpu`.
-pub(super) fn pinned(cpu: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = Command::new("taskset");
-    command.args(["-c", cpu, "prlimit", "--nofile=20000:20000"]).arg(program).stdin(Stdio::null());
+/// Both.
+pub(crate) const ALL: &str = "0,1";
+
+/// A command that will run on these CPUs, and is killed when this program ends, whichever way.
+pub(crate) fn pinned(cpus: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "taskset", "-c", cpus, "prlimit", "--nofile=20000:20000"]);
+    command.arg(program).stdin(Stdio::null());
     command
 }
 
 /// A process in the background.
-pub(super) struct Background {
+pub(crate) struct Background {
     child: Child,
     what: String,
 }
 
 impl Background {
     /// Starts `command`, with what it prints going to `output`.
-    pub(super) fn start(command: &mut Command, output: &Path) -> Result<Self> {
+    pub(crate) fn start(command: &mut Command, output: &Path) -> Result<Self> {
         let file = File::create(output)?;
         command.stdout(file.try_clone()?).stderr(file);
         Self::start_as_is(command)
     }
 
-    pub(super) fn start_as_is(command: &mut Command) -> Result<Self> {
+    pub(crate) fn start_as_is(command: &mut Command) -> Result<Self> {
         let what = format!("{command:?}");
         let child = command.spawn().with_context(|| format!("starting {what}"))?;
         Ok(Self { child, what })
     }
 
-    pub(super) fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    pub(super) fn child(&mut self) -> &mut Child {
+    pub(crate) fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
-    pub(super) fn expect_alive(&mut self) -> Result<()> {
+    pub(crate) fn expect_alive(&mut self) -> Result<()> {
         let ended = self.child.try_wait()?;
         ensure!(ended.is_none(), "{} has ended: {ended:?}", self.what);
         Ok(())
     }
 
+    /// Waits for its own, successful end.
+    pub(crate) fn finish(mut self) -> Result<()> {
+        let status = self.child.wait()?;
+        ensure!(status.success(), "{}: {status}", self.what);
+        Ok(())
+    }
+
     /// Ends it politely, and what it started with it; after four seconds without manners.
-    pub(super) fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         let family = machine::family(self.id());
         signal("-TERM", &[self.id()]);
         for _ in 0..400 {

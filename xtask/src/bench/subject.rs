@@ -16,66 +16,98 @@ use super::{
     process::{self, Background},
 };
 
-pub(super) const BACKEND: &str = "127.0.0.1:19000";
-pub(super) const HTTP1: &str = "127.0.0.1:18000";
-pub(super) const TLS: &str = "127.0.0.1:18443";
+pub(crate) const BACKEND: &str = "127.0.0.1:19000";
+pub(crate) const HTTP1: &str = "127.0.0.1:18000";
+pub(crate) const TLS: &str = "127.0.0.1:18443";
 
+/// Which marked lines of a configuration count.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     Plain,
     /// With the access log.
     Log,
 }
 
-pub(super) fn names() -> Vec<&'static str> {
-    KINDS.iter().map(|kind| kind.name).collect()
+impl Mode {
+    fn mark(self) -> &'static str {
+        match self {
+            Self::Plain => "#plain ",
+            Self::Log => "#log ",
+        }
+    }
+}
+
+pub(crate) fn names(kinds: &[Kind]) -> Vec<&'static str> {
+    kinds.iter().map(|kind| kind.name).collect()
+}
+
+pub(crate) fn named(kinds: &'static [Kind], name: &str) -> Result<&'static Kind> {
+    kinds.iter().find(|kind| kind.name == name).with_context(|| format!("{name} is no subject"))
 }
 
 /// What is known beforehand about a subject.
-pub(super) struct Kind {
-    pub(super) name: &'static str,
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    pub(crate) program: &'static str,
     /// In the repository; a template, see [`render`].
-    config: &'static str,
+    pub(crate) config: &'static str,
     /// Where it speaks HTTP/2 without TLS.
-    http2: &'static str,
+    pub(crate) http2: &'static str,
     /// `CONFIG` and `DIR` stand for the rendered file and the folder of the run.
-    arguments: &'static [&'static str],
-    version: &'static str,
+    pub(crate) arguments: &'static [&'static str],
+    pub(crate) version: &'static str,
+    /// Where it runs.
+    pub(crate) cpus: &'static str,
+    /// Its own mark of lines in the template; may be empty.
+    pub(crate) mark: &'static str,
 }
 
-const KINDS: &[Kind] = &[
+/// Those of the bench: plain proxies.
+pub(crate) const PROXIES: &[Kind] = &[
     Kind {
         name: "tidegate",
+        program: "tidegate",
         config: "bench/tidegate.yaml",
         http2: HTTP1,
         arguments: &["run", "CONFIG"],
         version: "--version",
+        cpus: process::PROXY,
+        mark: "",
     },
     Kind {
         name: "nginx",
+        program: "nginx",
         config: "bench/peers/nginx.conf",
         http2: "127.0.0.1:18001",
         arguments: &["-p", "DIR", "-c", "CONFIG"],
         version: "-v",
+        cpus: process::PROXY,
+        mark: "",
     },
     Kind {
         name: "haproxy",
+        program: "haproxy",
         config: "bench/peers/haproxy.cfg",
         http2: "127.0.0.1:18001",
         arguments: &["-db", "-f", "CONFIG"],
         version: "-v",
+        cpus: process::PROXY,
+        mark: "",
     },
     Kind {
         name: "envoy",
+        program: "envoy",
         config: "bench/peers/envoy.yaml",
         http2: HTTP1,
         arguments: &["-c", "CONFIG", "--concurrency", "1", "--log-level", "off", "--disable-hot-restart"],
         version: "--version",
+        cpus: process::PROXY,
+        mark: "",
     },
 ];
 
 /// A subject that is there to be started.
-pub(super) struct Subject {
+pub(crate) struct Subject {
     kind: &'static Kind,
     program: PathBuf,
     root: PathBuf,
@@ -83,21 +115,20 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    pub(super) fn new(name: &str, program: PathBuf, root: &Path, folder: &Path) -> Result<Self> {
-        let kind = KINDS.iter().find(|kind| kind.name == name).with_context(|| format!("{name} is no subject"))?;
-        Ok(Self { kind, program, root: root.to_path_buf(), folder: folder.to_path_buf() })
+    pub(crate) fn new(kind: &'static Kind, program: PathBuf, root: &Path, folder: &Path) -> Self {
+        Self { kind, program, root: root.to_path_buf(), folder: folder.to_path_buf() }
     }
 
-    pub(super) fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         self.kind.name
     }
 
-    pub(super) fn http2(&self) -> &'static str {
+    pub(crate) fn http2(&self) -> &'static str {
         self.kind.http2
     }
 
     /// Its name and the version that it names itself.
-    pub(super) fn description(&self) -> String {
+    pub(crate) fn description(&self) -> String {
         let output = Command::new(&self.program).arg(self.kind.version).output();
         let printed = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
         let printed = String::from_utf8_lossy(&printed);
@@ -109,14 +140,14 @@ impl Subject {
     }
 
     /// Returns when it answers.
-    pub(super) fn start(&self, mode: Mode) -> Result<Running> {
+    pub(crate) fn start(&self, mode: Mode) -> Result<Running> {
         let (running, _) = self.start_in(mode)?;
         machine::pause(300);
         Ok(running)
     }
 
     /// Also tells how long it took from exec to the first answer.
-    pub(super) fn start_and_time(&self) -> Result<(Running, Duration)> {
+    pub(crate) fn start_and_time(&self) -> Result<(Running, Duration)> {
         self.start_in(Mode::Plain)
     }
 
@@ -124,7 +155,7 @@ impl Subject {
         if answers() {
             bail!("somebody else listens on {HTTP1}");
         }
-        let mut command = process::pinned(process::PROXY, &self.program);
+        let mut command = process::pinned(self.kind.cpus, &self.program);
         command.args(self.arguments(mode)?).current_dir(&self.folder);
         let began = Instant::now();
         let output = self.folder.join(format!("{}.out", self.name()));
@@ -143,7 +174,7 @@ impl Subject {
         let file = self.folder.join(Path::new(self.kind.config).file_name().context("a configuration is a file")?);
         let template = fs::read_to_string(self.root.join(self.kind.config))?;
         let folder = self.folder.to_string_lossy();
-        fs::write(&file, render(&template, mode, &folder))?;
+        fs::write(&file, render(&template, &[mode.mark(), self.kind.mark], &folder))?;
         let arguments = self.kind.arguments.iter().map(|argument| match *argument {
             "CONFIG" => file.to_string_lossy().into_owned(),
             "DIR" => folder.clone().into_owned(),
@@ -154,19 +185,19 @@ impl Subject {
 }
 
 /// A subject at work.
-pub(super) struct Running(Background);
+pub(crate) struct Running(Background);
 
 impl Running {
-    pub(super) fn cpu_seconds(&self) -> f64 {
+    pub(crate) fn cpu_seconds(&self) -> f64 {
         machine::cpu_seconds(self.0.id())
     }
 
-    pub(super) fn resident_mib(&self) -> f64 {
+    pub(crate) fn resident_mib(&self) -> f64 {
         machine::resident_mib(self.0.id())
     }
 
     /// Returns when its port is free again.
-    pub(super) fn stop(self) -> Result<()> {
+    pub(crate) fn stop(self) -> Result<()> {
         self.0.stop()?;
         for _ in 0..100 {
             if TcpStream::connect(HTTP1).is_err() {
@@ -178,13 +209,10 @@ impl Running {
     }
 }
 
-/// Uncomments the lines that belong to `mode`, and fills in the folder.
-fn render(template: &str, mode: Mode, folder: &str) -> String {
-    let mark = match mode {
-        Mode::Plain => "#plain ",
-        Mode::Log => "#log ",
-    };
-    template.replace(mark, "").replace("@DIR@", folder)
+/// Uncomments the lines that have one of these marks, and fills in the folder.
+fn render(template: &str, marks: &[&str], folder: &str) -> String {
+    let marks = marks.iter().filter(|mark| !mark.is_empty());
+    marks.fold(template.to_owned(), |text, mark| text.replace(mark, "")).replace("@DIR@", folder)
 }
 
 /// Whether a request that goes through to the backend is answered.
@@ -207,7 +235,7 @@ mod tests {
     #[test]
     fn a_template_keeps_the_lines_of_its_mode() {
         let template = "a @DIR@\n  #log b\n  #plain c\n";
-        assert_eq!(render(template, Mode::Plain, "/x"), "a /x\n  #log b\n  c\n");
-        assert_eq!(render(template, Mode::Log, "/x"), "a /x\n  b\n  #plain c\n");
+        assert_eq!(render(template, &[Mode::Plain.mark(), ""], "/x"), "a /x\n  #log b\n  c\n");
+        assert_eq!(render(template, &[Mode::Log.mark(), ""], "/x"), "a /x\n  b\n  #plain c\n");
     }
 }

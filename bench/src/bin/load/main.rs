@@ -3,6 +3,9 @@
 //! `load rate ADDRESS CONNECTIONS PER_SECOND SECONDS`: open loop; a latency counts from when its request was due, so a
 //! stall is felt by every request that should have been sent during it. Prints one line of JSON, latencies in microseconds.
 //!
+//! `load soak ADDRESS PER_SECOND SECONDS SKIP`: the same without a bound on connections, for gateways in trouble; what is due
+//! in the first SKIP seconds does not count. Prints one line of JSON with the failures by kind and a row for each second.
+//!
 //! `load idle ADDRESS CONNECTIONS`: opens them, makes one request on each, says so, and holds them until its input ends.
 #![expect(clippy::print_stdout, reason = "what it measures is printed")]
 #![expect(clippy::disallowed_methods, reason = "measures on the real clock")]
@@ -24,6 +27,10 @@ use rustix::{
     fd::OwnedFd,
 };
 
+use self::soak::Soak;
+
+mod soak;
+
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: api.example.test\r\nUser-Agent: load/1\r\nAccept: */*\r\n\
     Authorization: Bearer 0123456789abcdef0123456789abcdef\r\n\r\n";
 
@@ -36,8 +43,17 @@ fn main() -> Result<()> {
             println!("{}", plan.run(address.parse()?, connections.parse()?)?);
             Ok(())
         }
+        ["soak", address, rate, length, skip] => {
+            let seconds = |text: &str| anyhow::Ok(Duration::from_secs_f64(text.parse()?));
+            let soak = Soak { rate: rate.parse()?, duration: seconds(length)?, skip: seconds(skip)? };
+            println!("{}", soak.run(address.parse()?)?);
+            Ok(())
+        }
         ["idle", address, connections] => idle(address.parse()?, connections.parse()?),
-        _ => bail!("usage: load rate ADDRESS CONNECTIONS PER_SECOND SECONDS | load idle ADDRESS CONNECTIONS"),
+        _ => bail!(
+            "usage: load rate ADDRESS CONNECTIONS PER_SECOND SECONDS | load soak ADDRESS PER_SECOND SECONDS SKIP | \
+             load idle ADDRESS CONNECTIONS"
+        ),
     }
 }
 
@@ -87,25 +103,6 @@ struct Connection {
     socket: TcpStream,
     reply: Vec<u8>,
     due: Duration,
-}
-
-impl Connection {
-    /// Takes what has arrived; an error when the peer has closed.
-    fn drain(&mut self, buffer: &mut [u8]) -> std::io::Result<()> {
-        loop {
-            let read = match self.socket.read(buffer) {
-                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-                Ok(read) => read,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            };
-            self.reply.extend_from_slice(buffer.get(..read).unwrap_or_default());
-            // Less than asked for: there is no more, and epoll will say when there is.
-            if read < buffer.len() {
-                return Ok(());
-            }
-        }
-    }
 }
 
 impl Run {
@@ -164,7 +161,7 @@ impl Run {
 
     fn read(&mut self, number: usize, began: Instant) {
         let Some(connection) = self.connections.get_mut(number) else { return };
-        if connection.drain(&mut self.buffer).is_err() {
+        if drain(&mut connection.socket, &mut connection.reply, &mut self.buffer).is_err() {
             // Not given back to `free`, so not used again.
             self.failed += 1.0;
             return;
@@ -196,6 +193,23 @@ impl Run {
             percentile(990),
             percentile(999),
         )
+    }
+}
+
+/// Takes what has arrived; an error when the peer has closed.
+fn drain(socket: &mut TcpStream, reply: &mut Vec<u8>, buffer: &mut [u8]) -> std::io::Result<()> {
+    loop {
+        let read = match socket.read(buffer) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        reply.extend_from_slice(buffer.get(..read).unwrap_or_default());
+        // Less than asked for: there is no more, and epoll will say when there is.
+        if read < buffer.len() {
+            return Ok(());
+        }
     }
 }
 
