@@ -1,5 +1,8 @@
 //! Questions to servers that the test plays, in memory and on a clock that it moves.
 
+use crate::buffers::Buffers;
+use crate::net::Net;
+use tidegate_core::clock::Clock;
 use std::path::PathBuf;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -24,6 +27,7 @@ fn client(tls: Option<UpstreamTls>) -> (Client, DuplexStream, Arc<ManualClock>) 
         clock: Clock::Manual(Arc::clone(&clock)),
         net: Rc::new(Net::Memory(Box::new(move |_| Ok(near.borrow_mut().take().unwrap())))),
         buffers: Rc::new(Buffers::new(sizes)),
+        dice: Rc::default(),
     };
     let endpoint = config::Endpoint {
         tls: tls.is_some(),
