@@ -123,7 +123,7 @@ impl World {
 
     pub(crate) fn try_choose(&mut self, excluded: &[usize]) -> Result<Ticket, Refusal> {
         let view = self.view();
-        view.choose(&Pick::new(&self.cursor).excluding(excluded), self.now)
+        view.choose(&Pick { excluded, ..Pick::new(&self.cursor) }, self.now)
     }
 
     pub(crate) fn choose(&mut self) -> Ticket {
