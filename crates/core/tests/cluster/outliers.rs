@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use tidegate_config::config::{OutlierDetection, Service};
+use tidegate_core::balance::Pick;
 use tidegate_core::cluster::{Command, Outcome, Reason, State};
 
 use crate::world::{ERROR, OK, World, millis, outliers, seconds, service};
@@ -126,6 +127,17 @@ fn after_an_ejection_three_requests_decide() {
         trial.head(OK, world.now);
     }
     assert_eq!(world.state("a"), State::Healthy);
+}
+
+#[test]
+fn a_stale_view_does_not_lead_to_an_ejected_endpoint() {
+    let mut world = world("ab");
+    let stale = world.view();
+    world.requests("a", ERROR, 5);
+    for _ in 0..4 {
+        let pick = Pick::new(&world.cursor);
+        assert_eq!(stale.choose(&pick, world.now).expect("the other takes it").index, 1);
+    }
 }
 
 #[test]
