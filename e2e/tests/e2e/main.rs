@@ -11,6 +11,7 @@
 
 mod cli;
 mod crosstalk;
+mod discovery;
 mod faults;
 mod forwarding;
 mod framing;
