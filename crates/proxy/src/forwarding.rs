@@ -35,6 +35,10 @@ pub(crate) async fn forward_to(
         mirror.copy(&live.worker, &mut live.exchange);
     }
     let exchange = &mut live.exchange;
+    if let Some(name) = &service.plan.config.deadline_header {
+        // Each try says how much is left of the gateway's own.
+        exchange.head.fields.remove(&**name);
+    }
     let interim = |mut head: ResponseHead| {
         forward::interim(&mut head.fields);
         (means.interim)(head);

@@ -183,7 +183,7 @@ fn an_early_refusal_reaches_the_client_while_it_still_sends() {
 #[test]
 fn a_body_larger_than_allowed_is_refused_before_the_service_is_asked() {
     let yaml = "
-services: { one: { url: http://one.test:80 } }
+services: { one: { url: http://one.test:80, retry: off } }
 routes: [{ match: { path_prefix: / }, service: one, limits: { body: 1KB } }]
 ";
     tell(yaml, |world| async move {
@@ -198,7 +198,7 @@ routes: [{ match: { path_prefix: / }, service: one, limits: { body: 1KB } }]
 #[test]
 fn a_chunked_body_is_counted_while_it_streams() {
     let yaml = "
-services: { one: { url: http://one.test:80 } }
+services: { one: { url: http://one.test:80, retry: off } }
 routes: [{ match: { path_prefix: / }, service: one, limits: { body: 1KB } }]
 ";
     tell(yaml, |world| async move {

@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 /// A service at `/`, with every timeout at its default.
 pub(crate) const PLAIN: &str = "
-services: { one: { url: http://one.test:80 } }
+services: { one: { url: http://one.test:80, retry: off } }
 routes: [{ match: { path_prefix: / }, service: one }]
 ";
 
