@@ -41,7 +41,7 @@ impl Publisher {
             endpoint.weight = endpoint.weight.min(MAX_WEIGHT);
         }
         let mut seen = BTreeSet::new();
-        endpoints.retain(|endpoint| seen.insert(Arc::clone(&endpoint.authority)));
+        endpoints.retain(|endpoint| seen.insert((Arc::clone(&endpoint.host), endpoint.port)));
         let recovered = self.failures.replace(0) > 0;
         if recovered {
             tracing::info!(service = %self.service, "discovery works again");
