@@ -107,7 +107,7 @@ impl Provider for Consul {
         // One that goes backwards begins anew: its server was restored or replaced.
         self.index = if index < self.index { 0 } else { index };
         // Without a state to wait from, an answer comes at once: then it is this side that waits.
-        Ok(if index == 0 { self.config.cache } else { PAUSE })
+        Ok(if index == 0 { self.config.cache.max(PAUSE) } else { PAUSE })
     }
 }
 

@@ -64,10 +64,13 @@ pub(crate) fn start(
     let at = service.at.join("discovery");
     match discovery {
         Discovery::Dns(config) => spawn(Ok(dns::Dns::new(config, context)), news, context),
-        Discovery::Consul(config) => spawn(consul::Consul::new(config, context, &at), news, context),
+        Discovery::Consul(config) => spawn(consul::Consul::new(config, context, &at.join("consul")), news, context),
         Discovery::File(path) => spawn(Ok(file::File::new(path, context)), news, context),
-        Discovery::Etcd(config) => spawn(etcd::Etcd::new(config, context, &at), news, context),
-        Discovery::Kubernetes(config) => spawn(kubernetes::Kubernetes::new(config, context, &at), news, context),
+        Discovery::Etcd(config) => spawn(etcd::Etcd::new(config, context, &at.join("etcd")), news, context),
+        Discovery::Kubernetes(config) => {
+            let kubernetes = kubernetes::Kubernetes::new(config, context, &at.join("kubernetes"));
+            spawn(kubernetes, news, context)
+        }
         // Those who register are heard at the admin listener.
         Discovery::Registry(_) => spawn_local(async {}),
     }
@@ -78,13 +81,13 @@ pub(crate) fn start(
 /// # Errors
 /// All of that; `at` is the path of the service.
 pub(crate) fn check(discovery: &Discovery, roots: &SystemRoots, at: &problem::Path) -> Result<(), Problems> {
-    let servers = match discovery {
-        Discovery::Consul(config) => std::slice::from_ref(&config.address),
-        Discovery::Etcd(config) => &config.addresses,
-        Discovery::Kubernetes(config) => config.api_server.as_slice(),
-        Discovery::Dns(_) | Discovery::File(_) | Discovery::Registry(_) => &[],
+    let (key, servers) = match discovery {
+        Discovery::Consul(config) => ("consul", std::slice::from_ref(&config.address)),
+        Discovery::Etcd(config) => ("etcd", config.addresses.as_slice()),
+        Discovery::Kubernetes(config) => ("kubernetes", config.api_server.as_slice()),
+        Discovery::Dns(_) | Discovery::File(_) | Discovery::Registry(_) => return Ok(()),
     };
-    let at = at.join("discovery").join("tls");
+    let at = at.join("discovery").join(key).join("tls");
     let mut problems = Problems::new();
     for server in servers.iter().filter(|server| server.endpoint.tls) {
         if let Err(found) = tls::client_config(&server.tls, UpstreamProtocol::Http1, roots, &at) {
@@ -146,4 +149,52 @@ fn endpoint(tls: bool, host: &str, port: u16) -> Option<config::Endpoint> {
 /// The port that goes without saying.
 fn usual_port(tls: bool) -> u16 {
     if tls { 443 } else { 80 }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_config::config::{ApiServer, EtcdDiscovery, FileText, UpstreamTls};
+
+    use super::testing::tell;
+    use super::*;
+
+    #[test]
+    fn what_others_tell_becomes_an_endpoint_only_if_it_can_be_connected_to() {
+        let authority = |tls, host, port| endpoint(tls, host, port).map(|endpoint| endpoint.authority.to_string());
+        for (told, authority) in [
+            (authority(false, "10.0.0.1", 80), Some("10.0.0.1")),
+            (authority(true, "10.0.0.1", 80), Some("10.0.0.1:80")),
+            (authority(true, "10.0.0.1", 443), Some("10.0.0.1")),
+            (authority(false, "fd00:0:0::1", 8080), Some("[fd00::1]:8080")),
+            (authority(false, "a-b.test", 8080), Some("a-b.test:8080")),
+            (authority(false, "10.0.0.1", 0), None),
+            (authority(false, "", 80), None),
+            (authority(false, "*", 80), None),
+            (authority(false, "*.test", 80), None),
+            (authority(false, "a.test:90", 80), None),
+            (authority(false, "a.test/b", 80), None),
+            (authority(false, "me@a.test", 80), None),
+        ] {
+            assert_eq!(told.as_deref(), authority);
+        }
+    }
+
+    #[test]
+    fn authorities_that_cannot_be_read_are_a_problem_before_anything_starts() {
+        let ca = Some(FileText { path: "ca.pem".into(), bytes: b"nonsense".as_slice().into() });
+        let server = ApiServer {
+            endpoint: endpoint(true, "etcd.test", 2379).unwrap(),
+            tls: UpstreamTls { ca, ..UpstreamTls::default() },
+        };
+        let etcd = EtcdDiscovery { addresses: vec![server], prefix: "/".into(), user: None };
+        let at = problem::Path::root().join("services").join("one");
+        let problems = check(&Discovery::Etcd(etcd.clone()), &SystemRoots::default(), &at).unwrap_err();
+        let paths: Vec<_> = problems.iter().map(|problem| problem.path.to_string()).collect();
+        assert_eq!(paths, ["services.one.discovery.etcd.tls.ca"]);
+        // Who starts it all the same is told, and nobody is asked without trust.
+        tell(&Discovery::Etcd(etcd), |world| async move {
+            assert!(world.failure().await.starts_with("services.one.discovery.etcd.tls.ca: "));
+            assert!(!world.was_called().await);
+        });
+    }
 }

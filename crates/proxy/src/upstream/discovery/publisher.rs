@@ -34,12 +34,14 @@ impl Publisher {
     /// Replaces the set. Neither its order nor repetitions matter, and the set that is known already is news only after a failure:
     /// then it says that the source is back.
     pub(crate) fn publish(&self, mut endpoints: Vec<Endpoint>) {
-        endpoints.sort_by(|a, b| (a.priority, &a.host, a.port).cmp(&(b.priority, &b.host, b.port)));
+        // By everything, so that of repetitions that differ it is always the same one that counts.
+        let rest = |endpoint: &Endpoint| (endpoint.port, endpoint.tls, endpoint.weight);
+        endpoints.sort_by(|a, b| (a.priority, &a.host, rest(a), &a.zone).cmp(&(b.priority, &b.host, rest(b), &b.zone)));
         for endpoint in &mut endpoints {
             endpoint.weight = endpoint.weight.min(MAX_WEIGHT);
         }
         let mut seen = BTreeSet::new();
-        endpoints.retain(|endpoint| seen.insert(Arc::clone(&endpoint.authority)));
+        endpoints.retain(|endpoint| seen.insert((Arc::clone(&endpoint.host), endpoint.port)));
         let recovered = self.failures.replace(0) > 0;
         if recovered {
             tracing::info!(service = %self.service, "discovery works again");
@@ -100,6 +102,15 @@ mod tests {
         assert_eq!(*news.borrow(), [News::Endpoints(vec![at("a.test"), at("b.test")])]);
         publisher.publish(vec![at("b.test")]);
         assert_eq!(news.borrow().last(), Some(&News::Endpoints(vec![at("b.test")])));
+    }
+
+    #[test]
+    fn of_repetitions_that_differ_the_same_one_counts_in_any_order() {
+        let (publisher, news) = publisher();
+        let heavy = Endpoint { weight: 5, ..at("a.test") };
+        publisher.publish(vec![heavy.clone(), at("a.test")]);
+        publisher.publish(vec![at("a.test"), heavy]);
+        assert_eq!(*news.borrow(), [News::Endpoints(vec![at("a.test")])]);
     }
 
     #[test]
