@@ -275,7 +275,7 @@ fn a_health_check_over_http_takes_an_endpoint_out_and_back() {
     well.store(true, Ordering::SeqCst);
     until(&mut client, "a again", |reply| reply.text() == "a");
     let checks = a.requests().into_iter().filter(|request| request.head.target() == "/health").count();
-    assert!(checks >= 4, "{checks} checks");
+    assert!(checks >= 3, "two that failed and one that did not: {checks}");
 }
 
 #[test]
