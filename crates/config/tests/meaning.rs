@@ -224,7 +224,7 @@ fn retries_and_outlier_detection_are_on_and_the_rest_is_off_unless_written() {
         attempts: 2,
         on: Conditions { connect: true, reset: true, timeout: false, statuses },
         methods: RetryMethods::Idempotent,
-        per_try_timeout: Some(Duration::from_secs(5)),
+        per_try_timeout: None,
         backoff_base: Duration::from_millis(25),
         backoff_max: Duration::from_millis(250),
         budget: 0.2,

@@ -50,11 +50,7 @@ impl Snapshot {
     /// # Errors
     /// All problems at once: routes that can never match, certificates that do not fit their keys, authorities that cannot
     /// be read.
-    pub fn build(
-        config: &Arc<Config>,
-        last: Option<&Self>,
-        now: Instant,
-    ) -> Result<(Self, Problems), Problems> {
+    pub fn build(config: &Arc<Config>, last: Option<&Self>, now: Instant) -> Result<(Self, Problems), Problems> {
         let (router, mut problems) = Router::build(&config.routes);
         let mut tls = BTreeMap::new();
         for listener in &config.server.listeners {
@@ -132,9 +128,10 @@ fn plan(
         Some(last) => Arc::clone(&last.shared),
         None => Shared::new(service, config.server.zone.clone(), now),
     };
-    let sticky = match &service.balancing {
-        config::Balancing::StickyCookie(cookie) => Some(Sticky::new(cookie, shared.secret)),
-        _ => None,
+    let sticky = if let config::Balancing::StickyCookie(cookie) = &service.balancing {
+        Some(Sticky::new(cookie, shared.secret))
+    } else {
+        None
     };
     let (share, floor) = service.retry.as_ref().map_or((0.2, 3), |retry| (retry.budget, retry.budget_floor));
     let budget = Budget::new(share, floor, now);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tidegate_config::config;
 use tidegate_core::clock::Clock;
 use tidegate_core::cluster::{Cluster, Member};
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::mpsc;
 
 use crate::alarm::pause;
@@ -19,10 +19,10 @@ use crate::buffers::Buffers;
 use crate::net::Net;
 use crate::snapshot::Snapshot;
 use crate::tasks::{Task, spawn_local};
-use crate::upstream::means::Means;
-use crate::upstream::service::Plan;
 use crate::upstream::discovery::{self, News};
+use crate::upstream::means::Means;
 use crate::upstream::probe;
+use crate::upstream::service::Plan;
 
 /// How often a service is looked at.
 const TICK: Duration = Duration::from_millis(200);
@@ -120,6 +120,21 @@ fn tell(service: &str, cluster: &Cluster) {
     }
 }
 
+fn local_runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())
+}
+
+/// Ends when no more snapshots can come.
+async fn keep(clock: Clock, snapshot: Arc<Snapshot>, mut received: mpsc::UnboundedReceiver<Arc<Snapshot>>) {
+    let buffers = Rc::new(Buffers::new(snapshot.config.server.buffers));
+    let mut upkeep = Upkeep::new(Means { clock, net: Rc::new(Net::System), buffers, dice: Rc::default() });
+    upkeep.adopt(&snapshot);
+    drop(snapshot);
+    while let Some(snapshot) = received.recv().await {
+        upkeep.adopt(&snapshot);
+    }
+}
+
 /// The thread on which services are looked after.
 pub(crate) struct Keeper {
     /// Closed to end the thread.
@@ -131,22 +146,14 @@ impl Keeper {
     /// # Errors
     /// The system gives no thread, or no runtime for it.
     pub(crate) fn start(clock: Clock, snapshot: Arc<Snapshot>) -> io::Result<Self> {
-        let (snapshots, mut received) = mpsc::unbounded_channel::<Arc<Snapshot>>();
-        let work = move || {
-            let runtime = match Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default()) {
-                Ok(runtime) => runtime,
-                Err(error) => return tracing::error!("services cannot be looked after: {error}"),
-            };
-            runtime.block_on(async move {
-                let buffers = Rc::new(Buffers::new(snapshot.config.server.buffers));
-                let mut upkeep = Upkeep::new(Means { clock, net: Rc::new(Net::System), buffers, dice: Rc::default() });
-                upkeep.adopt(&snapshot);
-                drop(snapshot);
-                while let Some(snapshot) = received.recv().await {
-                    upkeep.adopt(&snapshot);
-                }
-            });
-            runtime.shutdown_background();
+        let (snapshots, received) = mpsc::unbounded_channel();
+        let work = move || match local_runtime() {
+            Ok(runtime) => {
+                runtime.block_on(keep(clock, snapshot, received));
+                // A name that is still being looked up does not hold the end up.
+                runtime.shutdown_background();
+            }
+            Err(error) => tracing::error!("services cannot be looked after: {error}"),
         };
         let thread = thread::Builder::new().name("upkeep".into()).spawn(work)?;
         Ok(Self { snapshots: Some(snapshots), thread: Some(thread) })

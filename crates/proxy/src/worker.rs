@@ -217,12 +217,7 @@ impl Local {
                 let last = last.and_then(|last| last.services.iter().find(|old| old.plan.config.name == *name));
                 match last {
                     Some(kept) if Arc::ptr_eq(&kept.plan, plan) => Rc::clone(kept),
-                    last => Service::new(
-                        Arc::clone(plan),
-                        shard.pool(name),
-                        (number, count),
-                        last.map(|last| &**last),
-                    ),
+                    last => Service::new(Arc::clone(plan), shard.pool(name), (number, count), last.map(|last| &**last)),
                 }
             })
             .collect();

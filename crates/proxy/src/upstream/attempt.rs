@@ -7,17 +7,17 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tidegate_core::body::{Body, BodyError};
 use tidegate_config::config;
+use tidegate_core::body::{Body, BodyError};
 use tidegate_core::clock::Clock;
 use tidegate_core::cluster::Outcome;
 use tidegate_core::rejection::{Rejection, RejectionKind};
 use tidegate_http1::{RequestHead, ResponseHead};
 
+use super::means::Means;
 use crate::alarm::Alarm;
 use crate::buffers::Buffers;
 use crate::io::Io;
-use super::means::Means;
 use crate::net::Net;
 
 /// An alarm that all who work on one exchange share, since one task polls them all.
@@ -221,21 +221,30 @@ impl Failure {
     /// Seconds after which asking again may help, for those who were not served at all.
     fn retry_after(&self) -> Option<u64> {
         let again_in = match self {
-            Self::NoEndpoint { again_in } | Self::CircuitOpen { again_in } => again_in.unwrap_or(Duration::from_secs(1)),
-            Self::Saturated | Self::PoolExhausted => Duration::from_secs(1),
-            _ => return None,
+            Self::NoEndpoint { again_in } | Self::CircuitOpen { again_in } => *again_in,
+            Self::Saturated | Self::PoolExhausted => None,
+            Self::Resolve(_)
+            | Self::Connect(_)
+            | Self::ConnectTimeout
+            | Self::Broken { .. }
+            | Self::Malformed(_)
+            | Self::WriteTimeout
+            | Self::ReadTimeout
+            | Self::DeadlinePassed { .. }
+            | Self::TryTimeout
+            | Self::GivenUp
+            | Self::Request(_) => return None,
         };
-        Some((again_in.as_millis().div_ceil(1000) as u64).max(1))
+        // Rounded up: nobody comes too early.
+        let seconds = again_in.map_or(1, |again_in| again_in.as_secs() + u64::from(again_in.subsec_nanos() > 0));
+        Some(seconds.max(1))
     }
 
     /// Nobody was there to take the request, so that something else may answer instead.
     pub(crate) fn is_outage(&self) -> bool {
-        match self {
-            Self::NoEndpoint { .. } | Self::CircuitOpen { .. } | Self::Saturated | Self::PoolExhausted => true,
-            Self::Resolve(_) | Self::Connect(_) | Self::ConnectTimeout => true,
-            Self::Broken { .. } | Self::Malformed(_) | Self::Request(_) | Self::GivenUp => false,
-            Self::WriteTimeout | Self::ReadTimeout | Self::TryTimeout | Self::DeadlinePassed { .. } => false,
-        }
+        let refused_here =
+            matches!(self, Self::NoEndpoint { .. } | Self::CircuitOpen { .. } | Self::Saturated | Self::PoolExhausted);
+        refused_here || self.outcome() == Some(Outcome::Connect)
     }
 
     /// What the endpoint is to be blamed for; `None` if it had no part in it.
@@ -243,19 +252,23 @@ impl Failure {
         match self {
             Self::Resolve(_) | Self::Connect(_) | Self::ConnectTimeout => Some(Outcome::Connect),
             Self::Broken { .. } | Self::Malformed(_) => Some(Outcome::Reset),
-            Self::WriteTimeout | Self::ReadTimeout | Self::TryTimeout | Self::GivenUp => Some(Outcome::Timeout),
-            Self::DeadlinePassed { at_fault: true } => Some(Outcome::Timeout),
-            Self::DeadlinePassed { at_fault: false } | Self::Request(_) | Self::PoolExhausted => None,
-            Self::NoEndpoint { .. } | Self::CircuitOpen { .. } | Self::Saturated => None,
+            Self::WriteTimeout
+            | Self::ReadTimeout
+            | Self::TryTimeout
+            | Self::GivenUp
+            | Self::DeadlinePassed { at_fault: true } => Some(Outcome::Timeout),
+            Self::NoEndpoint { .. }
+            | Self::CircuitOpen { .. }
+            | Self::Saturated
+            | Self::PoolExhausted
+            | Self::Request(_)
+            | Self::DeadlinePassed { at_fault: false } => None,
         }
     }
 
     /// The same, seen by a try whose deadline was its own (`per_try`) and not the request's.
     pub(crate) fn of_try(self, per_try: bool) -> Self {
-        match self {
-            Self::DeadlinePassed { at_fault: true } if per_try => Self::TryTimeout,
-            failure => failure,
-        }
+        if per_try && matches!(self, Self::DeadlinePassed { at_fault: true }) { Self::TryTimeout } else { self }
     }
 }
 
@@ -275,7 +288,9 @@ impl std::fmt::Display for Failure {
         match self {
             Self::NoEndpoint { .. } => f.write_str("no endpoint takes requests"),
             Self::CircuitOpen { .. } => f.write_str("circuit breakers are open"),
-            Self::Saturated => f.write_str("the service has as many requests as it may have, and its queue did not move"),
+            Self::Saturated => {
+                f.write_str("the service has as many requests as it may have, and its queue did not move")
+            }
             Self::PoolExhausted => f.write_str("every connection that the pool may have is busy"),
             Self::Resolve(error) => write!(f, "the endpoint's name could not be resolved: {error}"),
             Self::Connect(error) => write!(f, "the endpoint could not be connected to: {error}"),

@@ -131,7 +131,7 @@ impl Service {
         let spare = Spare::of(&mut attempt.body, keep);
         loop {
             let (seen, mut ticket) = self.choose(attempt, &trail)?;
-            let endpoint = seen.endpoints.get(ticket.index).ok_or_else(|| Failure::NoEndpoint { again_in: None })?;
+            let endpoint = seen.endpoints.get(ticket.index).ok_or(Failure::NoEndpoint { again_in: None })?;
             tried.attempts += 1;
             tried.endpoint = Some(Rc::clone(endpoint));
             if let Some(at) = attempt.at {
@@ -144,12 +144,7 @@ impl Service {
             let per_try = std::mem::replace(&mut attempt.deadline, deadline) != deadline;
             let result = result.map_err(|failure| failure.of_try(per_try));
             let now = attempt.clock.now();
-            if let Some(outcome) = outcome(&result) {
-                ticket.head(outcome, now);
-                if self.plan.config.hedge.is_some() {
-                    self.plan.shared.latencies.record(now.saturating_duration_since(began), now);
-                }
-            }
+            self.observe(&mut ticket, &result, (began, now));
             let body = match &result {
                 Ok(reply) if !is_retryable(reply, attempt) => return result.map(|reply| (reply, ticket)),
                 Ok(_) => spare.after_reply(),
@@ -198,6 +193,15 @@ impl Service {
         }
     }
 
+    /// Tells what judges the endpoint how the try went.
+    fn observe(&self, ticket: &mut Ticket, result: &Result<Reply, Failure>, (began, now): (Instant, Instant)) {
+        let Some(outcome) = outcome(result) else { return };
+        ticket.head(outcome, now);
+        if self.plan.config.hedge.is_some() {
+            self.plan.shared.latencies.record(now.saturating_duration_since(began), now);
+        }
+    }
+
     /// How long to wait before the next try, if there is to be one.
     fn again(
         &self,
@@ -232,7 +236,11 @@ impl Service {
     /// Takes one try more than there are requests out of the budget.
     fn may_add(&self, attempt: &Attempt<'_>, cell: fn(&PoolCells) -> &telemetry::Cell) -> bool {
         let may = self.plan.budget.try_take(attempt.clock.now());
-        if may { cell(&self.cells).up() } else { self.cells.budget_exhausted.up() }
+        if may {
+            cell(&self.cells).up();
+        } else {
+            self.cells.budget_exhausted.up();
+        }
         may
     }
 
@@ -251,7 +259,8 @@ impl Service {
         };
         let Failure::Broken { sent, .. } = failure else { return Err(failure) };
         // A new connection that broke under a request was given up by the service, not by time.
-        if !(reused || !sent) || sent && !attempt.head.method.is_idempotent() {
+        let may_repeat = !sent || reused && attempt.head.method.is_idempotent();
+        if !may_repeat {
             return Err(failure);
         }
         let Some(body) = spare.after_failure(&mut attempt.body) else { return Err(failure) };

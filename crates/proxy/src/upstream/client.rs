@@ -21,8 +21,8 @@ use tidegate_http1::{RequestHead, ResponseHead};
 
 use super::attempt::{Attempt, Failure};
 use super::connect::{self, How, Opened};
-use super::means::Means;
 use super::endpoint::{Checkout, Endpoint};
+use super::means::Means;
 use super::tls::{self, SystemRoots};
 use crate::alarm::{Alarm, until};
 use crate::telemetry::PoolCells;

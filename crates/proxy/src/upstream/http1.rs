@@ -21,8 +21,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::attempt::{Attempt, Failure, Reply, SharedAlarm, Tunnel};
 use super::endpoint::{Endpoint, Permit};
-use super::waiting::Waiting;
 use super::sender::{SendError, Sender, Sending};
+use super::waiting::Waiting;
 use crate::buffers::Buffers;
 use crate::io::Io;
 use crate::read::read_some;

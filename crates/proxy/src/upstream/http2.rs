@@ -23,9 +23,9 @@ use tidegate_core::forward;
 use tidegate_http1::{Known, ResponseHead, Version, decimal};
 
 use super::attempt::{Attempt, Failure, Reply, SharedAlarm};
+use super::endpoint::{Endpoint, Permit};
 use super::sender::Sending;
 use super::waiting::Waiting;
-use super::endpoint::{Endpoint, Permit};
 use crate::alarm::Alarm;
 use crate::http2::wire::{End, Wire};
 use crate::http2::{Intake, IntakeError, Pump, PumpError, Pumping, SEND_BUFFER, fields, header_map};

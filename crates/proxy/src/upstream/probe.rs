@@ -17,8 +17,8 @@ use tidegate_http1::{Fields, InvalidField, Known, RequestHead, ResponseHead, Ver
 
 use super::attempt::{Attempt, Reply};
 use super::connect::{self, How, Opened};
-use super::means::Means;
 use super::endpoint::{Checkout, Endpoint};
+use super::means::Means;
 use crate::alarm::{Alarm, pause, until};
 
 /// Bytes of a reply's body that are read, and searched.
@@ -76,7 +76,9 @@ async fn check(health: &HealthCheck, endpoint: &Rc<Endpoint>, context: Context<'
             Probe::Grpc(service) => grpc(service, health, endpoint, context).await,
         }
     };
-    until(&context.means.clock, at, checking).await.unwrap_or_else(|| Err(format!("no answer within {:?}", health.timeout)))
+    until(&context.means.clock, at, checking)
+        .await
+        .unwrap_or_else(|| Err(format!("no answer within {:?}", health.timeout)))
 }
 
 async fn http(
@@ -119,7 +121,12 @@ fn contains(body: &[u8], text: &[u8]) -> bool {
     text.is_empty() || body.windows(text.len()).any(|window| window == text)
 }
 
-async fn grpc(service: &str, health: &HealthCheck, endpoint: &Rc<Endpoint>, context: Context<'_>) -> Result<(), String> {
+async fn grpc(
+    service: &str,
+    health: &HealthCheck,
+    endpoint: &Rc<Endpoint>,
+    context: Context<'_>,
+) -> Result<(), String> {
     let fields = grpc_fields(endpoint.authority()).map_err(|_| "its fields cannot be sent".to_owned())?;
     let head = RequestHead { method: Method::POST, target: grpc::METHOD.to_owned(), version: Version::Http2, fields };
     let body = Body::full(grpc::request(service));

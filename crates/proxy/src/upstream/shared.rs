@@ -24,7 +24,9 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(config: &Arc<config::Service>, zone: Option<Arc<str>>, now: Instant) -> Arc<Self> {
         let mut secret = [0; 32];
-        fastrand::fill(&mut secret);
+        if aws_lc_rs::rand::fill(&mut secret).is_err() {
+            tracing::error!("the system gives no randomness; sticky cookies can be forged until a restart");
+        }
         let (max, queue) = places(config);
         Arc::new(Self {
             cluster: Cluster::new(Arc::clone(config), zone, now),

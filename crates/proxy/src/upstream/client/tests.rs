@@ -2,8 +2,8 @@
 
 use crate::buffers::Buffers;
 use crate::net::Net;
-use tidegate_core::clock::Clock;
 use std::path::PathBuf;
+use tidegate_core::clock::Clock;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tidegate_config::config::{Certificate, ClientAuth, FileText, ListenerTls, TlsVersion, UpstreamTls};
