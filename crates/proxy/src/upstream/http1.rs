@@ -25,6 +25,7 @@ use super::sender::{SendError, Sender, Sending};
 use crate::buffers::Buffers;
 use crate::io::Io;
 use crate::read::read_some;
+use crate::tasks::let_others_go_first;
 
 /// What a reply's head may be at most; a service is trusted more than a client, but not without bound.
 const REPLY_LIMITS: Limits = Limits { head_bytes: 256 * 1024, fields: 1000, target_bytes: 0 };
@@ -77,6 +78,7 @@ impl Connection {
             silent_since: None,
             write_stalled_since: None,
         };
+        let_others_go_first().await;
         let received = std::future::poll_fn(|cx| awaiting.poll(&mut self, attempt, cx)).await;
         match received {
             Ok(()) => self.reply(attempt, awaiting),
