@@ -80,7 +80,8 @@ pub(crate) async fn forward_to(
         }
     }
     let reply = called.map_err(|failure: Failure| failure.rejection())?;
-    live.facts.upstream = Some(live.worker.clock.now().saturating_duration_since(exchange.started));
+    let ended = live.facts.tried.ended;
+    live.facts.upstream = ended.map(|ended| ended.saturating_duration_since(exchange.started));
     keep_with_endpoint(live, service, choice);
     Ok(returned(live, local, reply, upgrade))
 }

@@ -21,6 +21,10 @@ use crate::worker::{Parts, Worker};
 /// How often a draining worker looks whether it is done.
 const DRAIN_TICK: Duration = Duration::from_millis(20);
 
+/// How often tasks are polled before the worker looks at its sockets again. More than one burst of messages needs, because a
+/// look in the middle of a burst gives those who were woken time to fall asleep (see [`crate::tasks::let_others_go_first`]).
+const TURNS: u32 = 256;
+
 /// What the control side asks of a worker.
 pub(crate) enum Command {
     /// Serve this from now on, on these sockets and no others.
@@ -41,7 +45,9 @@ pub(crate) struct Socket {
 
 /// Runs a worker until it is told to end. `ended` is told how many connections were cut off.
 pub(crate) fn worker(parts: Parts, commands: mpsc::UnboundedReceiver<Command>, ended: &watch::Sender<usize>) {
-    let runtime = match Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default()) {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_io().enable_time().event_interval(TURNS);
+    let runtime = match builder.build_local(LocalOptions::default()) {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(worker = parts.number, "a worker could not be started: {error}");

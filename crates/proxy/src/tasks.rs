@@ -1,6 +1,8 @@
-//! The only place that spawns. A task dies with its handle, unless it is let go on purpose.
+//! The only place that spawns, and where tasks make way for each other. A task dies with its handle, unless it is let go on
+//! purpose.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::task::Poll;
 
 /// A running task; dropping it ends the task.
 #[must_use = "dropping a task ends it"]
@@ -31,4 +33,20 @@ pub fn spawn_local(future: impl Future<Output = ()> + 'static) -> Task {
 /// What `work` returns: it may block, so it runs on a thread that serves nobody. `None` if it panicked.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(work).await.ok()
+}
+
+/// Returns after the tasks that are ready now had their turn. Called before a message is sent, so that a worker first reads
+/// what has come on all of its connections and then sends in one burst: a peer on this machine is woken once for several
+/// messages, and waking it is a large part of what sending costs.
+pub(crate) async fn let_others_go_first() {
+    let mut went = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut went, true) {
+            return Poll::Ready(());
+        }
+        // Not tokio's own `yield_now`: that waits for a look at all sockets as well.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }

@@ -26,6 +26,7 @@ use crate::io::Io;
 use crate::live::{self, Live};
 use crate::pace::{Pace, Patience};
 use crate::serve::{self, Answer, Means};
+use crate::tasks::let_others_go_first;
 use crate::telemetry::{End, LetGo};
 use crate::tunnel;
 use crate::upstream::attempt::body_rejection;
@@ -263,6 +264,7 @@ impl Connection {
         live.facts.status = status.as_u16();
         let patience = self.worker.write_patience(&reply.head.fields);
         let mut writing = Writing::new(std::mem::take(&mut reply.body), (framing, bodiless), patience, base);
+        let_others_go_first().await;
         let written = poll_fn(|cx| writing.poll(cx, &self.wire, &self.worker)).await;
         live.facts.sent = writing.sent;
         if matches!(written, Written::Broken(_)) && framing == Framing::Close {

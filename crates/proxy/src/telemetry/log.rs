@@ -16,7 +16,7 @@ use super::log_writer::{Batch, LogSender};
 use super::timestamp::Stamp;
 
 /// A batch is handed over at this size, or at the next `flush`.
-const BATCH: usize = 32 * 1024;
+const BATCH: usize = 64 * 1024;
 
 /// Query parameters whose values are never logged, lower case.
 const CREDENTIALS: [&[u8]; 12] = [

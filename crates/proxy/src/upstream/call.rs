@@ -28,6 +28,8 @@ use crate::telemetry::{self, PoolCells};
 #[derive(Default)]
 pub(crate) struct Tried {
     pub(crate) attempts: u32,
+    /// When the last one ended: with the reply's head, or in failure.
+    pub(crate) ended: Option<Instant>,
     pub(crate) endpoint: Option<Rc<Endpoint>>,
 }
 
@@ -76,12 +78,19 @@ impl Spare {
 }
 
 /// Where the tries of one call have been.
-#[derive(Default)]
 struct Trail {
     /// Members that were tried.
     used: Vec<u64>,
     /// How often the request may have been seen by an endpoint.
     tries: u32,
+    /// When the next one begins.
+    now: Instant,
+}
+
+impl Trail {
+    fn new(now: Instant) -> Self {
+        Self { used: Vec::new(), tries: 0, now }
+    }
 }
 
 impl Service {
@@ -95,10 +104,11 @@ impl Service {
             None => None,
         };
         let counted = self.plan.shared.count(&self.plan.config.balancing);
-        self.plan.budget.request(attempt.clock.now());
+        let now = attempt.clock.now();
+        self.plan.budget.request(now);
         let (mut reply, ticket) = match self.hedges_after(attempt) {
             Some(after) => Box::pin(self.hedged(attempt, tried, after)).await?,
-            None => self.tries(attempt, tried, Trail::default()).await?,
+            None => self.tries(attempt, tried, Trail::new(now)).await?,
         };
         watch(&mut reply, Hold { ticket, _slot: slot, _counted: counted }, attempt.clock);
         Ok(reply)
@@ -137,14 +147,15 @@ impl Service {
             if let Some(at) = attempt.at {
                 at.set(Some(endpoint.id()));
             }
-            let began = attempt.clock.now();
-            attempt.deadline = try_deadline(attempt, deadline);
+            attempt.deadline = try_deadline(attempt, deadline, trail.now);
             attempt.moves_on = attempt.retry.is_some_and(|retry| trail.tries + 1 < retry.attempts) && repeatable;
             let result = self.call_endpoint(endpoint, attempt, &spare).await;
             let per_try = std::mem::replace(&mut attempt.deadline, deadline) != deadline;
             let result = result.map_err(|failure| failure.of_try(per_try));
             let now = attempt.clock.now();
-            self.observe(&mut ticket, &result, (began, now));
+            tried.ended = Some(now);
+            self.observe(&mut ticket, &result, (trail.now, now));
+            trail.now = now;
             let body = match &result {
                 Ok(reply) if !is_retryable(reply, attempt) => return result.map(|reply| (reply, ticket)),
                 Ok(_) => spare.after_reply(),
@@ -159,13 +170,14 @@ impl Service {
             drop((result, ticket, seen));
             if !again.is_zero() {
                 Box::pin(pause(attempt.clock, again)).await;
+                trail.now = attempt.clock.now();
             }
         }
     }
 
     /// The endpoint for the next try, and the admission to it.
     fn choose(&self, attempt: &Attempt<'_>, trail: &Trail) -> Result<(Rc<Seen>, Ticket), Failure> {
-        let now = attempt.clock.now();
+        let now = trail.now;
         let seen = self.seen(now);
         let mut excluded = Vec::new();
         if !trail.used.is_empty() {
@@ -217,7 +229,7 @@ impl Service {
             return Some(Duration::ZERO);
         }
         trail.tries += 1;
-        let now = attempt.clock.now();
+        let now = trail.now;
         let said = result.as_ref().ok().and_then(|reply| reply.head.fields.value(Known::RetryAfter));
         let tried = retry::Tried {
             outcome,
@@ -290,6 +302,7 @@ impl Service {
         tried: &mut Tried,
         after: Duration,
     ) -> Result<(Reply, Ticket), Failure> {
+        let began = attempt.clock.now();
         let at = Cell::new(None);
         let body = attempt.body.replayable().unwrap_or_default();
         let alarms = [Rc::default(), Rc::default()].map(|_: Rc<()>| attempt.new_alarm());
@@ -299,12 +312,13 @@ impl Service {
         let mut second = attempt.twin(Body::full(body), second_alarm);
         let (mut first_tried, mut second_tried) = (Tried::default(), Tried::default());
         let (result, by_second) = {
-            let mut one = std::pin::pin!(self.tries(&mut first, &mut first_tried, Trail::default()));
-            match until(attempt.clock, attempt.clock.now() + after, one.as_mut()).await {
+            let mut one = std::pin::pin!(self.tries(&mut first, &mut first_tried, Trail::new(began)));
+            match until(attempt.clock, began + after, one.as_mut()).await {
                 Some(done) => (done, false),
                 None if !self.may_add(attempt, |cells| &cells.hedges) => (one.await, false),
                 None => {
-                    let trail = Trail { used: at.get().into_iter().collect(), tries: 0 };
+                    let mut trail = Trail::new(attempt.clock.now());
+                    trail.used.extend(at.get());
                     let other = std::pin::pin!(self.tries(&mut second, &mut second_tried, trail));
                     race(one, other).await
                 }
@@ -313,6 +327,7 @@ impl Service {
         let attempts = first_tried.attempts + second_tried.attempts;
         *tried = if by_second { second_tried } else { first_tried };
         tried.attempts = attempts;
+        tried.ended = Some(attempt.clock.now());
         result
     }
 }
@@ -364,9 +379,9 @@ fn worth_keeping(attempt: &Attempt<'_>) -> Option<u64> {
 }
 
 /// When one try must have its reply's head: the last of them may use all the time that the request has.
-fn try_deadline(attempt: &Attempt<'_>, deadline: Option<Instant>) -> Option<Instant> {
+fn try_deadline(attempt: &Attempt<'_>, deadline: Option<Instant>, now: Instant) -> Option<Instant> {
     let Some(per_try) = attempt.retry.and_then(|retry| retry.per_try_timeout) else { return deadline };
-    let at = attempt.clock.now() + per_try;
+    let at = now + per_try;
     Some(deadline.map_or(at, |deadline| deadline.min(at)))
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, StatusCode};
 use tidegate_core::body::{Body, BodyError, Frame, Stream};
 use tidegate_core::clock::Clock;
@@ -26,6 +26,7 @@ use super::waiting::Waiting;
 use crate::buffers::Buffers;
 use crate::io::Io;
 use crate::read::read_some;
+use crate::tasks::let_others_go_first;
 
 /// What a reply's head may be at most; a service is trusted more than a client, but not without bound.
 const REPLY_LIMITS: Limits = Limits { head_bytes: 256 * 1024, fields: 1000, target_bytes: 0 };
@@ -77,6 +78,7 @@ impl Connection {
             interim: 0,
             waiting: Waiting::default(),
         };
+        let_others_go_first().await;
         let received = std::future::poll_fn(|cx| awaiting.poll(&mut self, attempt, cx)).await;
         match received {
             Ok(()) => self.reply(attempt, awaiting),
@@ -96,10 +98,9 @@ impl Connection {
         let method = &attempt.head.method;
         let framing = response_framing(method, &head).map_err(|error| Failure::Malformed(error.to_string().into()))?;
         let reusable = response_keep_alive(&head, framing);
-        let mut reader = BodyReader::new(framing);
         let streaming = forward::is_stream(&head.fields);
         if sender.is_done()
-            && let Some(body) = self.whole_body(&mut reader, framing)
+            && let Some(body) = self.whole_body(framing)
         {
             attempt.buffers.put_out(sender.into_buffer());
             if reusable {
@@ -116,7 +117,7 @@ impl Connection {
                 Framing::None => Some(0),
                 Framing::Chunked | Framing::Close => None,
             },
-            reader,
+            reader: BodyReader::new(framing),
             reusable,
             idle: if streaming { attempt.stream_idle } else { attempt.read },
             silent_since: None,
@@ -127,15 +128,18 @@ impl Connection {
         Ok(Reply { head, body, tunnel: None })
     }
 
-    /// The body, if all of it is here already: the common case of a small reply, which then needs no stream.
-    fn whole_body(&mut self, reader: &mut BodyReader, framing: Framing) -> Option<Body> {
+    /// The body, if all of it is here already: the common case of a small reply, which then needs no stream. It is copied, which
+    /// costs less than a new buffer for the next reply.
+    fn whole_body(&mut self, framing: Framing) -> Option<Body> {
         match framing {
             Framing::None | Framing::Length(0) => Some(Body::empty()),
-            Framing::Length(length) if length <= self.inbox.len() as u64 => match reader.read(&mut self.inbox) {
-                Ok(BodyEvent::Data(data)) => Some(Body::full(data)),
-                Ok(BodyEvent::Trailers(_) | BodyEvent::End | BodyEvent::NeedMore) | Err(_) => None,
-            },
-            Framing::Length(_) | Framing::Chunked | Framing::Close => None,
+            Framing::Length(length) => {
+                let length = usize::try_from(length).ok()?;
+                let body = Body::full(Bytes::copy_from_slice(self.inbox.get(..length)?));
+                self.inbox.advance(length);
+                Some(body)
+            }
+            Framing::Chunked | Framing::Close => None,
         }
     }
 
@@ -252,7 +256,7 @@ impl Awaiting {
                 .response(&connection.inbox, &REPLY_LIMITS, &mut self.head)
                 .map_err(|error| Failure::Malformed(error.to_string().into()))?;
             let Some(length) = read else { return Ok(false) };
-            bytes::Buf::advance(&mut connection.inbox, length);
+            connection.inbox.advance(length);
             self.reader = HeadReader::default();
             match self.head.status {
                 StatusCode::SWITCHING_PROTOCOLS if self.was_asked_for(attempt) => return Ok(true),

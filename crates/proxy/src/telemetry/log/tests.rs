@@ -256,10 +256,10 @@ fn lines_wait_for_a_full_batch_or_a_flush() {
     buffer.flush();
     assert!(matches!(messages.try_recv(), Ok(Message::Batch(batch)) if batch.lines == 1));
     assert!(messages.try_recv().is_err());
-    for _ in 0..100 {
+    for _ in 0..200 {
         buffer.write(&completed(&none));
     }
-    assert!(matches!(messages.try_recv(), Ok(Message::Batch(batch)) if batch.lines > 50));
+    assert!(matches!(messages.try_recv(), Ok(Message::Batch(batch)) if batch.lines > 100));
     assert_eq!(counters.dropped(), 0);
 }
 
