@@ -129,7 +129,7 @@ fn plan(
         None => Shared::new(service, config.server.zone.clone(), now),
     };
     let sticky = if let config::Balancing::StickyCookie(cookie) = &service.balancing {
-        Some(Sticky::new(cookie, shared.secret))
+        Some(Sticky::new(cookie, || shared.secret()))
     } else {
         None
     };

@@ -1,8 +1,8 @@
 //! What all workers share of a service for as long as a service of its name is configured, whatever its configuration becomes:
 //! the state of its endpoints, and how many requests are in it and how long they take.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use tidegate_config::config::{self, Balancing};
@@ -17,23 +17,18 @@ pub(crate) struct Shared {
     pub(crate) limit: Arc<Limit>,
     /// Requests under way, where the strategy wants to know.
     pub(crate) active: AtomicUsize,
-    /// What sticky cookies are signed with where the configuration names no secret.
-    pub(crate) secret: [u8; 32],
+    secret: OnceLock<[u8; 32]>,
 }
 
 impl Shared {
     pub(crate) fn new(config: &Arc<config::Service>, zone: Option<Arc<str>>, now: Instant) -> Arc<Self> {
-        let mut secret = [0; 32];
-        if aws_lc_rs::rand::fill(&mut secret).is_err() {
-            tracing::error!("the system gives no randomness; sticky cookies can be forged until a restart");
-        }
         let (max, queue) = places(config);
         Arc::new(Self {
             cluster: Cluster::new(Arc::clone(config), zone, now),
             latencies: Latencies::new(now),
             limit: Limit::new(max, queue),
             active: AtomicUsize::new(0),
-            secret,
+            secret: OnceLock::new(),
         })
     }
 
@@ -42,6 +37,18 @@ impl Shared {
         matches!(balancing, Balancing::ConsistentHash(_)).then(|| {
             self.active.fetch_add(1, Relaxed);
             Counted(Arc::clone(self))
+        })
+    }
+
+    /// What sticky cookies are signed with where the configuration names no secret. Made when it is first asked for: to gather
+    /// good randomness takes the library a tenth of a second.
+    pub(crate) fn secret(&self) -> [u8; 32] {
+        *self.secret.get_or_init(|| {
+            let mut secret = [0; 32];
+            if aws_lc_rs::rand::fill(&mut secret).is_err() {
+                tracing::error!("the system gives no randomness; sticky cookies can be forged until a restart");
+            }
+            secret
         })
     }
 

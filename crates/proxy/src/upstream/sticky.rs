@@ -26,10 +26,12 @@ pub struct Sticky {
 }
 
 impl Sticky {
-    /// `random` signs where no secret is configured; then it must be the same for all workers.
-    pub fn new(config: &StickyCookie, random: [u8; 32]) -> Self {
-        let secret = config.secret.as_ref().map_or(&random[..], |secret| secret.0.as_bytes());
-        let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
+    /// `random` is asked for a secret where none is configured; then it must give the same to all workers.
+    pub fn new(config: &StickyCookie, random: impl FnOnce() -> [u8; 32]) -> Self {
+        let secret = match &config.secret {
+            Some(secret) => hmac::Key::new(hmac::HMAC_SHA256, secret.0.as_bytes()),
+            None => hmac::Key::new(hmac::HMAC_SHA256, &random()),
+        };
         Self { name: Arc::clone(&config.name), max_age: config.max_age, secret }
     }
 
@@ -105,7 +107,7 @@ mod tests {
 
     fn sticky(name: &str, secret: Option<&str>, random: u8) -> Sticky {
         let secret = secret.map(|secret| Secret(secret.into()));
-        Sticky::new(&StickyCookie { name: name.into(), secret, max_age: None }, [random; 32])
+        Sticky::new(&StickyCookie { name: name.into(), secret, max_age: None }, || [random; 32])
     }
 
     fn cookies(line: &str) -> Fields {
@@ -172,7 +174,7 @@ mod tests {
     #[test]
     fn a_cookie_is_kept_from_scripts_and_from_other_sites() {
         let config = StickyCookie { name: "tg".into(), secret: None, max_age: Some(Duration::from_hours(1)) };
-        let sticky = Sticky::new(&config, [0; 32]);
+        let sticky = Sticky::new(&config, || [0; 32]);
         let cookie = sticky.set_cookie(1, true);
         assert!(cookie.ends_with("; Path=/; HttpOnly; SameSite=Lax; Max-Age=3600; Secure"), "{cookie}");
         assert!(!sticky.set_cookie(1, false).contains("Secure"));
