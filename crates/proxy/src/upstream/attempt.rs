@@ -38,8 +38,10 @@ pub(crate) struct Attempt<'a> {
     pub(crate) stream_idle: Duration,
     /// Longest stall in taking the request.
     pub(crate) write: Duration,
-    /// Up to the reply's head.
+    /// Of the request, up to the reply's head.
     pub(crate) deadline: Option<Instant>,
+    /// Of this try, up to the reply's head; `None` if no other may follow. Time in which the client is waited for does not count.
+    pub(crate) try_deadline: Option<Instant>,
     pub(crate) clock: &'a Clock,
     pub(crate) net: &'a Net,
     pub(crate) alarm: &'a SharedAlarm,
@@ -84,6 +86,7 @@ impl<'a> Attempt<'a> {
             stream_idle: timeouts.read,
             write: timeouts.write,
             deadline: None,
+            try_deadline: None,
             clock,
             net,
             alarm,
@@ -111,9 +114,10 @@ impl<'a> Attempt<'a> {
         self.choice = Choice::default();
     }
 
-    /// Milliseconds until the deadline, for the service.
+    /// Milliseconds until the deadline of this try or of the request, for the service.
     pub(crate) fn time_left(&self) -> Option<(&'a str, u64)> {
-        let (name, deadline) = (self.deadline_header?, self.deadline?);
+        let deadline = self.deadline.into_iter().chain(self.try_deadline).min();
+        let (name, deadline) = (self.deadline_header?, deadline?);
         let left = deadline.saturating_duration_since(self.clock.now()).as_millis();
         Some((name, u64::try_from(left).unwrap_or(u64::MAX)))
     }
@@ -250,13 +254,6 @@ impl Failure {
         }
     }
 
-    /// The same, seen by a try whose deadline was its own (`per_try`) and not the request's.
-    pub(crate) fn of_try(self, per_try: bool) -> Self {
-        match self {
-            Self::DeadlinePassed { at_fault: true } if per_try => Self::TryTimeout,
-            failure => failure,
-        }
-    }
 }
 
 /// What a client is told when its request's body failed.

@@ -45,6 +45,11 @@ impl Waiting {
         {
             return Poll::Ready(Failure::DeadlinePassed { at_fault: sending != Sending::AwaitsBody });
         }
+        if let Some(deadline) = attempt.try_deadline.filter(|_| sending != Sending::AwaitsBody)
+            && alarm.poll(cx, deadline).is_ready()
+        {
+            return Poll::Ready(Failure::TryTimeout);
+        }
         let (since, patience, failure) = match sending {
             Sending::AwaitsBody => return Poll::Pending,
             Sending::AwaitsUpstream => (&mut self.stalled_since, attempt.write, Failure::WriteTimeout),
@@ -57,7 +62,7 @@ impl Waiting {
         let Some(member) = member.filter(|_| attempt.moves_on) else { return Poll::Pending };
         let mut look = *self.next_look.get_or_insert(since + LOOK);
         while alarm.poll(cx, look).is_ready() {
-            if !member.in_service() {
+            if member.is_lost() {
                 return Poll::Ready(Failure::GivenUp);
             }
             look += LOOK;
