@@ -148,7 +148,7 @@ fn a_service_that_does_not_reply_within_the_routes_timeout_is_given_up() {
 #[test]
 fn a_service_that_is_silent_for_its_read_timeout_is_given_up() {
     let yaml = "
-services: { one: { url: http://one.test:80, timeouts: { read: 5s } } }
+services: { one: { url: http://one.test:80, retry: off, timeouts: { read: 5s } } }
 routes: [{ match: { path_prefix: / }, service: one }]
 ";
     tell(yaml, |world| async move {
@@ -235,7 +235,7 @@ fn a_tunnel_lives_until_nothing_moves_for_the_stream_timeout() {
 fn a_service_that_still_takes_the_request_is_not_called_silent() {
     let yaml = "
 server: { limits: { min_rate: off } }
-services: { one: { url: http://one.test:80, timeouts: { read: 5s } } }
+services: { one: { url: http://one.test:80, retry: off, timeouts: { read: 5s } } }
 routes: [{ match: { path_prefix: / }, service: one }]
 ";
     tell(yaml, |world| async move {

@@ -64,7 +64,7 @@ fn second_tries_stay_within_the_budget() {
             held.push((world.asks("/").await, world.called().await));
         }
         world.pass(AFTER).await;
-        let _ = world.called().await;
+        let _hedge = world.called().await;
         assert!(!world.was_called().await);
         let refused = world.metric("tidegate_retry_budget_exhausted_total{service=\"s\"}");
         assert_eq!(refused.as_deref(), Some("4"));

@@ -4,6 +4,7 @@
 #![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
 mod breaking;
+mod checks;
 mod deadlines;
 mod exchanges;
 mod fallback;
@@ -14,5 +15,6 @@ mod outliers;
 mod queueing;
 mod retries;
 mod shaping;
+mod sticky;
 mod upstream;
 mod world;

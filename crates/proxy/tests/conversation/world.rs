@@ -16,9 +16,9 @@ use tidegate_proxy::net::Net;
 use tidegate_proxy::telemetry::{LogWriter, Metrics};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-/// A service at `/`, with every timeout at its default.
+/// A service at `/`, asked once, with every timeout at its default.
 pub(crate) const PLAIN: &str = "
-services: { one: { url: http://one.test:80 } }
+services: { one: { url: http://one.test:80, retry: off } }
 routes: [{ match: { path_prefix: / }, service: one }]
 ";
 
