@@ -7,17 +7,17 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tidegate_core::body::{Body, BodyError};
 use tidegate_config::config;
+use tidegate_core::body::{Body, BodyError};
 use tidegate_core::clock::Clock;
 use tidegate_core::cluster::Outcome;
 use tidegate_core::rejection::{Rejection, RejectionKind};
 use tidegate_http1::{RequestHead, ResponseHead};
 
+use super::means::Means;
 use crate::alarm::Alarm;
 use crate::buffers::Buffers;
 use crate::io::Io;
-use super::means::Means;
 use crate::net::Net;
 
 /// An alarm that all who work on one exchange share, since one task polls them all.
@@ -40,8 +40,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) write: Duration,
     /// Of the request, up to the reply's head.
     pub(crate) deadline: Option<Instant>,
-    /// Of this try, up to the reply's head; `None` if no other may follow. Time in which the client is waited for does not count.
-    pub(crate) try_deadline: Option<Instant>,
+    /// Of this try, up to the reply's head; `None` if no other may follow.
+    pub(crate) try_limit: Option<TryLimit>,
     pub(crate) clock: &'a Clock,
     pub(crate) net: &'a Net,
     pub(crate) alarm: &'a SharedAlarm,
@@ -57,6 +57,14 @@ pub(crate) struct Attempt<'a> {
     pub(crate) deadline_header: Option<&'a str>,
     /// Told which member was asked last.
     pub(crate) at: Option<&'a Cell<Option<u64>>>,
+}
+
+/// How long one try may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TryLimit {
+    pub(crate) until: Instant,
+    /// The same anew from the moment at which the client was waited for last.
+    pub(crate) time: Duration,
 }
 
 /// What keeps a request with one endpoint.
@@ -86,7 +94,7 @@ impl<'a> Attempt<'a> {
             stream_idle: timeouts.read,
             write: timeouts.write,
             deadline: None,
-            try_deadline: None,
+            try_limit: None,
             clock,
             net,
             alarm,
@@ -116,7 +124,7 @@ impl<'a> Attempt<'a> {
 
     /// Milliseconds until the deadline of this try or of the request, for the service.
     pub(crate) fn time_left(&self) -> Option<(&'a str, u64)> {
-        let deadline = self.deadline.into_iter().chain(self.try_deadline).min();
+        let deadline = self.deadline.into_iter().chain(self.try_limit.map(|limit| limit.until)).min();
         let (name, deadline) = (self.deadline_header?, deadline?);
         let left = deadline.saturating_duration_since(self.clock.now()).as_millis();
         Some((name, u64::try_from(left).unwrap_or(u64::MAX)))
@@ -225,7 +233,9 @@ impl Failure {
     /// Seconds after which asking again may help, for those who were not served at all.
     fn retry_after(&self) -> Option<u64> {
         let again_in = match self {
-            Self::NoEndpoint { again_in } | Self::CircuitOpen { again_in } => again_in.unwrap_or(Duration::from_secs(1)),
+            Self::NoEndpoint { again_in } | Self::CircuitOpen { again_in } => {
+                again_in.unwrap_or(Duration::from_secs(1))
+            }
             Self::Saturated | Self::PoolExhausted => Duration::from_secs(1),
             _ => return None,
         };
@@ -253,7 +263,6 @@ impl Failure {
             Self::NoEndpoint { .. } | Self::CircuitOpen { .. } | Self::Saturated => None,
         }
     }
-
 }
 
 /// What a client is told when its request's body failed.
@@ -272,7 +281,9 @@ impl std::fmt::Display for Failure {
         match self {
             Self::NoEndpoint { .. } => f.write_str("no endpoint takes requests"),
             Self::CircuitOpen { .. } => f.write_str("circuit breakers are open"),
-            Self::Saturated => f.write_str("the service has as many requests as it may have, and its queue did not move"),
+            Self::Saturated => {
+                f.write_str("the service has as many requests as it may have, and its queue did not move")
+            }
             Self::PoolExhausted => f.write_str("every connection that the pool may have is busy"),
             Self::Resolve(error) => write!(f, "the endpoint's name could not be resolved: {error}"),
             Self::Connect(error) => write!(f, "the endpoint could not be connected to: {error}"),

@@ -17,7 +17,7 @@ use tidegate_core::concurrency::{Entry, Slot};
 use tidegate_core::retry::{self, Decision};
 use tidegate_http1::Known;
 
-use super::attempt::{Attempt, Failure, Reply};
+use super::attempt::{Attempt, Failure, Reply, TryLimit};
 use super::endpoint::Endpoint;
 use super::service::{Seen, Service, over};
 use super::watched::{Hold, watch};
@@ -138,7 +138,7 @@ impl Service {
             }
             let began = attempt.clock.now();
             attempt.moves_on = repeatable && !matches!(spare, Spare::None) && may_outwait(attempt.retry, &trail);
-            attempt.try_deadline = try_deadline(attempt);
+            attempt.try_limit = try_limit(attempt);
             let result = self.call_endpoint(endpoint, attempt, &spare).await;
             let now = attempt.clock.now();
             if let Some(outcome) = outcome(&result) {
@@ -229,7 +229,11 @@ impl Service {
     /// Takes one try more than there are requests out of the budget.
     fn may_add(&self, attempt: &Attempt<'_>, cell: fn(&PoolCells) -> &telemetry::Cell) -> bool {
         let may = self.plan.budget.try_take(attempt.clock.now());
-        if may { cell(&self.cells).up() } else { self.cells.budget_exhausted.up() }
+        if may {
+            cell(&self.cells).up()
+        } else {
+            self.cells.budget_exhausted.up()
+        }
         may
     }
 
@@ -357,9 +361,9 @@ fn may_outwait(retry: Option<&config::Retry>, trail: &Trail) -> bool {
 }
 
 /// When one try must have its reply's head: the last of them may use all the time that the request has.
-fn try_deadline(attempt: &Attempt<'_>) -> Option<Instant> {
-    let per_try = attempt.retry.filter(|_| attempt.moves_on).and_then(|retry| retry.per_try_timeout);
-    per_try.map(|per_try| attempt.clock.now() + per_try)
+fn try_limit(attempt: &Attempt<'_>) -> Option<TryLimit> {
+    let time = attempt.retry.filter(|_| attempt.moves_on)?.per_try_timeout?;
+    Some(TryLimit { until: attempt.clock.now() + time, time })
 }
 
 /// What the endpoint is to be blamed or praised for; `None` if it had no part in what happened.

@@ -125,7 +125,7 @@ impl Service {
             }
         }
         let connect = attempt.clock.now() + self.plan.config.timeouts.connect;
-        let soonest = attempt.try_deadline.map_or(connect, |at| at.min(connect));
+        let soonest = attempt.try_limit.map_or(connect, |limit| limit.until.min(connect));
         let (at, too_late) = match attempt.deadline {
             Some(deadline) if deadline < soonest => (deadline, Failure::DeadlinePassed { at_fault: true }),
             _ if soonest < connect => (soonest, Failure::TryTimeout),

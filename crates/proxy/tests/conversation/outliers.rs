@@ -113,7 +113,69 @@ fn an_endpoint_that_is_drained_answers_what_it_has() {
 fn what_a_reload_keeps_stays_ejected() {
     tell(TWO, |world| async move {
         spread(&world, 12, "one.test").await;
-        world.reload(&TWO.replace("{ url: http://two.test:80 }", "{ url: http://two.test:80 }, { url: http://three.test:80 }"));
+        world.reload(
+            &TWO.replace("{ url: http://two.test:80 }", "{ url: http://two.test:80 }, { url: http://three.test:80 }"),
+        );
         assert_eq!(spread(&world, 12, "one.test").await, 0);
+    });
+}
+
+#[test]
+fn a_pooled_connection_that_was_closed_says_nothing_about_its_endpoint() {
+    let yaml = TWO.replace("min_requests: 3", "consecutive_errors: 2, min_requests: 100");
+    tell(&yaml, |world| async move {
+        let pooled = OK.replace("Connection: close\r\n", "");
+        for _ in 0..6 {
+            let mut client = world.asks("/").await;
+            let (_, mut endpoint) = world.called().await;
+            endpoint.head().await;
+            endpoint.say(&pooled).await;
+            client.hear_until("ok").await;
+            // The next request finds it closed.
+            drop(endpoint);
+        }
+        let met: Vec<String> = [world.exchange(OK).await.0, world.exchange(OK).await.0].into();
+        assert_ne!(met[0], met[1]);
+    });
+}
+
+#[test]
+fn an_endpoint_that_cuts_replies_off_is_taken_out() {
+    tell(&TWO.replace("min_requests: 3", "consecutive_errors: 2"), |world| async move {
+        let mut cut = 0;
+        for _ in 0..12 {
+            let mut client = world.asks("/").await;
+            let (authority, mut endpoint) = world.called().await;
+            endpoint.head().await;
+            if authority == "one.test" {
+                endpoint.say("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok").await;
+                cut += 1;
+            } else {
+                endpoint.say(OK).await;
+            }
+            client.hear_until("ok").await;
+            drop(endpoint);
+            client.now().await;
+        }
+        assert_eq!(cut, 2);
+    });
+}
+
+#[test]
+fn an_endpoint_that_is_much_slower_than_the_others_is_taken_out() {
+    let yaml = TWO.replace("{ url: http://two.test:80 }", "{ url: http://two.test:80 }, { url: http://three.test:80 }");
+    tell(&yaml, |world| async move {
+        let mut slow = 0;
+        for _ in 0..30 {
+            let client = world.asks("/").await;
+            let (authority, mut endpoint) = world.called().await;
+            endpoint.head().await;
+            let slows = authority == "one.test";
+            slow += usize::from(slows);
+            world.pass(Duration::from_millis(if slows { 300 } else { 10 })).await;
+            endpoint.say(OK).await;
+            client.answer().await;
+        }
+        assert!((3..=6).contains(&slow), "{slow}");
     });
 }

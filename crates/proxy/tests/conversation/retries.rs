@@ -140,7 +140,8 @@ fn retries_of_an_outage_stop_at_the_budget() {
             assert!(client.answer().await.starts_with("HTTP/1.1 503 "));
         }
         let retries: u32 = world.metric("tidegate_retries_total{service=\"s\"}").unwrap().parse().unwrap();
-        let refused: u32 = world.metric("tidegate_retry_budget_exhausted_total{service=\"s\"}").unwrap().parse().unwrap();
+        let refused: u32 =
+            world.metric("tidegate_retry_budget_exhausted_total{service=\"s\"}").unwrap().parse().unwrap();
         assert_eq!((tries, retries + refused), (50 + retries, 50));
         assert!((8..=13).contains(&retries), "{retries}");
     });
@@ -253,5 +254,40 @@ fn the_service_is_told_how_long_a_try_may_take() {
         let (_, mut endpoint) = world.called().await;
         let head = endpoint.head().await;
         assert!(head.contains("x-left: 2000\r\n"), "{head}");
+    });
+}
+
+#[test]
+fn connections_of_a_service_that_grew_are_kept() {
+    let (small, grown) =
+        (two("", ""), two("", "").replace("two.test:80 }", "two.test:80 }, { url: http://three.test:80 }"));
+    tell(&small, |world| async move {
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let (mut client, _, mut endpoint) = asked(&world, GET).await;
+            endpoint.say(OK).await;
+            client.hear_until("ok").await;
+            held.push(endpoint);
+        }
+        world.reload(&grown);
+        for _ in 0..3 {
+            let _client = world.asks("/").await;
+            settle().await;
+        }
+        assert!(world.endpoint_of("three.test").await.is_some());
+        assert!(!world.was_called().await);
+        for endpoint in &mut held {
+            endpoint.head().await;
+        }
+    });
+}
+
+#[test]
+fn a_retry_that_does_not_cover_silence_never_cuts_a_request_short() {
+    tell(&two("retry: { on: [connect], per_try_timeout: 1s }", ""), |world| async move {
+        let (client, _, mut endpoint) = asked(&world, GET).await;
+        world.pass(Duration::from_secs(9)).await;
+        endpoint.say(OK).await;
+        assert!(client.answer().await.starts_with("HTTP/1.1 200 "));
     });
 }

@@ -67,12 +67,8 @@ pub(crate) fn tell_with<F: Future<Output = ()>>(
         }));
         let metrics = Metrics::new();
         let log = LogWriter::start(None, Arc::clone(metrics.log())).unwrap();
-        let solo = Solo::new(
-            &Arc::new(config),
-            Clock::Manual(Arc::clone(&clock)),
-            net,
-            (Arc::clone(&metrics), log.sender()),
-        );
+        let solo =
+            Solo::new(&Arc::new(config), Clock::Manual(Arc::clone(&clock)), net, (Arc::clone(&metrics), log.sender()));
         story(World { clock, solo: solo.unwrap(), metrics, calls, refusing, _log: log }).await;
     });
 }
