@@ -53,6 +53,7 @@ pub(crate) async fn forward_to(
         stream_idle: local.snapshot.config.server.timeouts.stream_idle,
         write: config.timeouts.write,
         deadline: route.timeout.map(|timeout| exchange.started + timeout),
+        try_limit: None,
         clock: &live.worker.clock,
         net: &live.worker.means.net,
         alarm: means.alarm,

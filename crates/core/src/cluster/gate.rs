@@ -11,6 +11,8 @@ pub(super) struct Gate(AtomicU64);
 pub(super) enum Mode {
     Free,
     Shut,
+    /// Nobody either, but what was let through before may end in peace.
+    Drained,
     /// So many, whose results decide what comes next.
     Trial(u32),
 }
@@ -25,7 +27,8 @@ pub(super) struct Pass {
 const FREE: u64 = 0;
 const SHUT: u64 = 1 << 31;
 const TRIAL: u64 = 1 << 30;
-const PERMITS: u64 = TRIAL - 1;
+const DRAINED: u64 = 1 << 29;
+const PERMITS: u64 = DRAINED - 1;
 
 impl Gate {
     /// Begins a new generation.
@@ -33,6 +36,7 @@ impl Gate {
         let low = match mode {
             Mode::Free => FREE,
             Mode::Shut => SHUT,
+            Mode::Drained => SHUT | DRAINED,
             Mode::Trial(permits) => TRIAL | u64::from(permits) & PERMITS,
         };
         let generation = generation(self.0.load(Relaxed)).wrapping_add(1);
@@ -45,6 +49,11 @@ impl Gate {
 
     pub(super) fn is_shut(&self) -> bool {
         self.0.load(Relaxed) & SHUT != 0
+    }
+
+    /// Shut because of what its requests met.
+    pub(super) fn is_lost(&self) -> bool {
+        self.0.load(Relaxed) & (SHUT | DRAINED) == SHUT
     }
 
     /// Takes a permit if it is a matter of trials; `None` if there is none left, or nobody may pass.
@@ -117,7 +126,9 @@ mod tests {
     fn a_shut_gate_lets_nobody_pass_and_a_free_one_everybody() {
         let gate = Gate::default();
         assert!(gate.enter().is_some_and(|pass| !pass.trial));
-        gate.set(Mode::Shut);
-        assert_eq!(gate.enter(), None);
+        for (mode, lost) in [(Mode::Shut, true), (Mode::Drained, false)] {
+            gate.set(mode);
+            assert_eq!((gate.enter(), gate.is_lost()), (None, lost));
+        }
     }
 }

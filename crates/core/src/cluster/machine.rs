@@ -171,7 +171,7 @@ impl Seat {
 
     fn mode(&self, panics: bool) -> Mode {
         match self.standing.course {
-            _ if !self.is_offered() => Mode::Shut,
+            _ if !self.is_offered() => Mode::Drained,
             _ if !self.standing.breaker.is_closed() => self.standing.breaker.mode(),
             Course::Ejected { .. } if !panics => Mode::Shut,
             Course::Probation { trial, .. } => Mode::Trial(trial.needed()),

@@ -40,6 +40,11 @@ impl Member {
         !self.counters.circuit.gate.is_shut()
     }
 
+    /// Whether requests that wait for it had better go elsewhere: it failed others. One that is drained answers what it has.
+    pub fn is_lost(&self) -> bool {
+        self.counters.circuit.gate.is_lost()
+    }
+
     /// Another endpoint than `other`, as far as connections and state are concerned.
     pub(super) fn is_at(&self, other: &config::Endpoint) -> bool {
         self.endpoint.tls == other.tls && self.endpoint.authority == other.authority

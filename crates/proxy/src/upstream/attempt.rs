@@ -38,8 +38,10 @@ pub(crate) struct Attempt<'a> {
     pub(crate) stream_idle: Duration,
     /// Longest stall in taking the request.
     pub(crate) write: Duration,
-    /// Up to the reply's head.
+    /// Of the request, up to the reply's head.
     pub(crate) deadline: Option<Instant>,
+    /// Of this try, up to the reply's head; `None` if no other may follow.
+    pub(crate) try_limit: Option<TryLimit>,
     pub(crate) clock: &'a Clock,
     pub(crate) net: &'a Net,
     pub(crate) alarm: &'a SharedAlarm,
@@ -55,6 +57,14 @@ pub(crate) struct Attempt<'a> {
     pub(crate) deadline_header: Option<&'a str>,
     /// Told which member was asked last.
     pub(crate) at: Option<&'a Cell<Option<u64>>>,
+}
+
+/// How long one try may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TryLimit {
+    pub(crate) until: Instant,
+    /// The same anew from the moment at which the client was waited for last.
+    pub(crate) time: Duration,
 }
 
 /// What keeps a request with one endpoint.
@@ -84,6 +94,7 @@ impl<'a> Attempt<'a> {
             stream_idle: timeouts.read,
             write: timeouts.write,
             deadline: None,
+            try_limit: None,
             clock,
             net,
             alarm,
@@ -111,9 +122,10 @@ impl<'a> Attempt<'a> {
         self.choice = Choice::default();
     }
 
-    /// Milliseconds until the deadline, for the service.
+    /// Milliseconds until the deadline of this try or of the request, for the service.
     pub(crate) fn time_left(&self) -> Option<(&'a str, u64)> {
-        let (name, deadline) = (self.deadline_header?, self.deadline?);
+        let deadline = self.deadline.into_iter().chain(self.try_limit.map(|limit| limit.until)).min();
+        let (name, deadline) = (self.deadline_header?, deadline?);
         let left = deadline.saturating_duration_since(self.clock.now()).as_millis();
         Some((name, u64::try_from(left).unwrap_or(u64::MAX)))
     }
@@ -264,11 +276,6 @@ impl Failure {
             | Self::Request(_)
             | Self::DeadlinePassed { at_fault: false } => None,
         }
-    }
-
-    /// The same, seen by a try whose deadline was its own (`per_try`) and not the request's.
-    pub(crate) fn of_try(self, per_try: bool) -> Self {
-        if per_try && matches!(self, Self::DeadlinePassed { at_fault: true }) { Self::TryTimeout } else { self }
     }
 }
 

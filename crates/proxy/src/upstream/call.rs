@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tidegate_config::config;
 use tidegate_core::balance::Pick;
@@ -17,7 +17,7 @@ use tidegate_core::concurrency::{Entry, Slot};
 use tidegate_core::retry::{self, Decision};
 use tidegate_http1::Known;
 
-use super::attempt::{Attempt, Failure, Reply};
+use super::attempt::{Attempt, Failure, Reply, TryLimit};
 use super::endpoint::Endpoint;
 use super::service::{Seen, Service, over};
 use super::watched::{Hold, watch};
@@ -135,7 +135,6 @@ impl Service {
         tried: &mut Tried,
         mut trail: Trail,
     ) -> Result<(Reply, Ticket), Failure> {
-        let deadline = attempt.deadline;
         let repeatable = repeatable(attempt);
         let keep = worth_keeping(attempt).filter(|_| repeatable);
         let spare = Spare::of(&mut attempt.body, keep);
@@ -147,11 +146,9 @@ impl Service {
             if let Some(at) = attempt.at {
                 at.set(Some(endpoint.id()));
             }
-            attempt.deadline = try_deadline(attempt, deadline, trail.now);
-            attempt.moves_on = attempt.retry.is_some_and(|retry| trail.tries + 1 < retry.attempts) && repeatable;
+            attempt.moves_on = repeatable && !matches!(spare, Spare::None) && may_outwait(attempt.retry, &trail);
+            attempt.try_limit = try_limit(attempt, trail.now);
             let result = self.call_endpoint(endpoint, attempt, &spare).await;
-            let per_try = std::mem::replace(&mut attempt.deadline, deadline) != deadline;
-            let result = result.map_err(|failure| failure.of_try(per_try));
             let now = attempt.clock.now();
             tried.ended = Some(now);
             self.observe(&mut ticket, &result, (trail.now, now));
@@ -163,7 +160,7 @@ impl Service {
             };
             let replayable = body.is_some();
             attempt.body = body.unwrap_or_default();
-            let Some(again) = self.again(&result, attempt, (&mut trail, seen.endpoints.len(), replayable)) else {
+            let Some(again) = self.again(&result, attempt, (&mut trail, seen.usable(), replayable)) else {
                 return result.map(|reply| (reply, ticket));
             };
             trail.used.push(endpoint.id());
@@ -219,11 +216,11 @@ impl Service {
         &self,
         result: &Result<Reply, Failure>,
         attempt: &Attempt<'_>,
-        (trail, endpoints, replayable): (&mut Trail, usize, bool),
+        (trail, usable, replayable): (&mut Trail, usize, bool),
     ) -> Option<Duration> {
         let retry = attempt.retry?;
         let outcome = happened(result)?;
-        if outcome == retry::Outcome::Connect && replayable && trail.used.len() + 1 < endpoints {
+        if outcome == retry::Outcome::Connect && replayable && trail.used.len() + 1 < usable {
             // Nothing was sent, and another endpoint is there: this was no try of the request.
             self.cells.passed_over.up();
             return Some(Duration::ZERO);
@@ -378,11 +375,15 @@ fn worth_keeping(attempt: &Attempt<'_>) -> Option<u64> {
     attempt.body.length().is_none_or(|length| length <= retry.buffer).then_some(retry.buffer)
 }
 
+/// Whether another try may follow one that takes too long.
+fn may_outwait(retry: Option<&config::Retry>, trail: &Trail) -> bool {
+    retry.is_some_and(|retry| trail.tries + 1 < retry.attempts && (retry.on.timeout || retry.on.statuses.contains(504)))
+}
+
 /// When one try must have its reply's head: the last of them may use all the time that the request has.
-fn try_deadline(attempt: &Attempt<'_>, deadline: Option<Instant>, now: Instant) -> Option<Instant> {
-    let Some(per_try) = attempt.retry.and_then(|retry| retry.per_try_timeout) else { return deadline };
-    let at = now + per_try;
-    Some(deadline.map_or(at, |deadline| deadline.min(at)))
+fn try_limit(attempt: &Attempt<'_>, now: Instant) -> Option<TryLimit> {
+    let time = attempt.retry.filter(|_| attempt.moves_on)?.per_try_timeout?;
+    Some(TryLimit { until: now + time, time })
 }
 
 /// What the endpoint is to be blamed or praised for; `None` if it had no part in what happened.

@@ -125,8 +125,10 @@ impl Service {
             }
         }
         let connect = attempt.clock.now() + self.plan.config.timeouts.connect;
+        let soonest = attempt.try_limit.map_or(connect, |limit| limit.until.min(connect));
         let (at, too_late) = match attempt.deadline {
-            Some(deadline) if deadline < connect => (deadline, Failure::DeadlinePassed { at_fault: true }),
+            Some(deadline) if deadline < soonest => (deadline, Failure::DeadlinePassed { at_fault: true }),
+            _ if soonest < connect => (soonest, Failure::TryTimeout),
             _ if endpoint.is_full() => (connect, Failure::PoolExhausted),
             _ => (connect, Failure::ConnectTimeout),
         };
@@ -194,6 +196,11 @@ impl Seen {
         let known = |member: &Member| last.and_then(|last| last.endpoints.iter().find(|old| old.id() == member.id));
         let endpoints = view.members.iter().map(|member| known(member).map_or_else(|| make(member), Rc::clone));
         Self { endpoints: endpoints.collect(), view }
+    }
+
+    /// How many endpoints take requests.
+    pub(super) fn usable(&self) -> usize {
+        self.view.members.iter().filter(|member| member.in_service()).count()
     }
 }
 

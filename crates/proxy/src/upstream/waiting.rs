@@ -17,6 +17,10 @@ pub(crate) struct Waiting {
     silent_since: Option<Instant>,
     stalled_since: Option<Instant>,
     next_look: Option<Instant>,
+    /// It is the client that is waited for.
+    is_client: bool,
+    /// Instead of the try's own end, if the client was waited for.
+    try_until: Option<Instant>,
 }
 
 impl Waiting {
@@ -45,6 +49,15 @@ impl Waiting {
         {
             return Poll::Ready(Failure::DeadlinePassed { at_fault: sending != Sending::AwaitsBody });
         }
+        let was_client = std::mem::replace(&mut self.is_client, sending == Sending::AwaitsBody);
+        if let Some(limit) = attempt.try_limit.filter(|_| !self.is_client) {
+            if was_client {
+                self.try_until = Some(attempt.clock.now() + limit.time);
+            }
+            if alarm.poll(cx, self.try_until.unwrap_or(limit.until)).is_ready() {
+                return Poll::Ready(Failure::TryTimeout);
+            }
+        }
         let (since, patience, failure) = match sending {
             Sending::AwaitsBody => return Poll::Pending,
             Sending::AwaitsUpstream => (&mut self.stalled_since, attempt.write, Failure::WriteTimeout),
@@ -57,7 +70,7 @@ impl Waiting {
         let Some(member) = member.filter(|_| attempt.moves_on) else { return Poll::Pending };
         let mut look = *self.next_look.get_or_insert(since + LOOK);
         while alarm.poll(cx, look).is_ready() {
-            if !member.in_service() {
+            if member.is_lost() {
                 return Poll::Ready(Failure::GivenUp);
             }
             look += LOOK;

@@ -10,7 +10,7 @@ use crate::http2_parties::{Client, Endpoint, Frames, answer, text, whole};
 use crate::world::{PLAIN, settle, tell};
 
 const HTTP_2: &str = "
-services: { one: { url: http://one.test:80, retry: off, protocol: http2 } }
+services: { one: { url: http://one.test:80, protocol: http2, retry: off } }
 routes: [{ match: { path_prefix: / }, service: one, timeout: off }]
 ";
 
@@ -282,7 +282,7 @@ fn a_stream_that_the_endpoint_refuses_is_tried_once_more() {
 #[test]
 fn an_endpoint_that_falls_silent_is_given_up_and_its_connection_is_not_used_again() {
     let yaml = "
-services: { one: { url: http://one.test:80, retry: off, protocol: http2, timeouts: { read: 5s } } }
+services: { one: { url: http://one.test:80, protocol: http2, retry: off, timeouts: { read: 5s } } }
 routes: [{ match: { path_prefix: / }, service: one }]
 ";
     tell(yaml, |world| async move {
@@ -378,7 +378,7 @@ fn an_endpoint_that_never_says_its_settings_is_given_up_after_the_connect_timeou
 #[test]
 fn a_request_waits_for_a_stream_where_no_more_connections_may_be_opened() {
     let yaml = "
-services: { one: { url: http://one.test:80, retry: off, protocol: http2, pool: { max_connections: 1 } } }
+services: { one: { url: http://one.test:80, protocol: http2, retry: off, pool: { max_connections: 1 } } }
 routes: [{ match: { path_prefix: / }, service: one }]
 ";
     tell(yaml, |world| async move {

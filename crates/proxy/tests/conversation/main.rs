@@ -3,10 +3,18 @@
 
 #![expect(clippy::indexing_slicing, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail like tests")]
 
+mod breaking;
+mod checks;
 mod deadlines;
 mod exchanges;
+mod fallback;
+mod hedging;
 mod http2;
 mod http2_parties;
+mod outliers;
+mod queueing;
+mod retries;
 mod shaping;
+mod sticky;
 mod upstream;
 mod world;

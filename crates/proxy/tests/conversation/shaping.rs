@@ -12,7 +12,7 @@ use crate::http2_parties::{Client, whole};
 use crate::world::{Party, World, settle, tell_with};
 
 const TWO: &str = "
-services: { one: { url: http://one.test:81, retry: off }, two: { url: http://two.test:82, retry: off } }
+services: { one: { url: http://one.test:81, retry: off }, two: { url: http://two.test:82 } }
 routes: [{ name: r, match: { path_prefix: / }, service: one, rewrite: { strip_prefix: /api }, timeout: 10s }]
 ";
 const ONE: &str = "one.test:81";

@@ -1,7 +1,7 @@
 //! The world around one worker: clients, endpoints and the time, all in the test's hands.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use tidegate_proxy::net::Net;
 use tidegate_proxy::telemetry::{LogWriter, Metrics};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-/// A service at `/`, with every timeout at its default.
+/// A service at `/`, asked once, with every timeout at its default.
 pub(crate) const PLAIN: &str = "
 services: { one: { url: http://one.test:80, retry: off } }
 routes: [{ match: { path_prefix: / }, service: one }]
@@ -27,8 +27,12 @@ pub(crate) struct World {
     pub(crate) solo: Solo,
     pub(crate) metrics: Arc<Metrics>,
     calls: Calls,
+    refusing: Rc<RefCell<HashSet<String>>>,
     _log: LogWriter,
 }
+
+/// How often everybody may have a turn before a test says that nothing happens.
+const PATIENCE: usize = 10_000;
 
 /// Connections that the gateway opened and nobody took yet: to whom, and the endpoint's end.
 type Calls = Rc<RefCell<VecDeque<(String, DuplexStream)>>>;
@@ -46,29 +50,34 @@ pub(crate) fn tell_with<F: Future<Output = ()>>(
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let mut loaded = match tidegate_config::from_yaml(yaml) {
-            Ok(loaded) => loaded,
-            Err(failure) => panic!("{}", failure.document.render(&failure.problems, false)),
-        };
-        change(&mut loaded.config);
+        let mut config = load(yaml);
+        change(&mut config);
         let clock = ManualClock::new(Duration::from_secs(1_700_000_000));
         let calls = Calls::default();
         let received = Rc::clone(&calls);
+        let refusing: Rc<RefCell<HashSet<String>>> = Rc::default();
+        let refused = Rc::clone(&refusing);
         let net = Net::Memory(Box::new(move |authority| {
+            if refused.borrow().contains(authority) {
+                return Err(std::io::ErrorKind::ConnectionRefused.into());
+            }
             let (near, far) = tokio::io::duplex(64 * 1024);
             received.borrow_mut().push_back((authority.to_owned(), far));
             Ok(near)
         }));
         let metrics = Metrics::new();
         let log = LogWriter::start(None, Arc::clone(metrics.log())).unwrap();
-        let solo = Solo::new(
-            &Arc::new(loaded.config),
-            Clock::Manual(Arc::clone(&clock)),
-            net,
-            (Arc::clone(&metrics), log.sender()),
-        );
-        story(World { clock, solo: solo.unwrap(), metrics, calls, _log: log }).await;
+        let solo =
+            Solo::new(&Arc::new(config), Clock::Manual(Arc::clone(&clock)), net, (Arc::clone(&metrics), log.sender()));
+        story(World { clock, solo: solo.unwrap(), metrics, calls, refusing, _log: log }).await;
     });
+}
+
+fn load(yaml: &str) -> Config {
+    match tidegate_config::from_yaml(yaml) {
+        Ok(loaded) => loaded.config,
+        Err(failure) => panic!("{}", failure.document.render(&failure.problems, false)),
+    }
 }
 
 impl World {
@@ -80,12 +89,50 @@ impl World {
 
     /// The endpoint's side of the next connection that the gateway opens.
     pub(crate) async fn endpoint(&self) -> Party {
-        loop {
-            if let Some((_, call)) = self.calls.borrow_mut().pop_front() {
-                return Party(call);
+        self.called().await.1
+    }
+
+    /// The same, and to whom it goes.
+    pub(crate) async fn called(&self) -> (String, Party) {
+        for _ in 0..PATIENCE {
+            if let Some((authority, call)) = self.calls.borrow_mut().pop_front() {
+                return (authority, Party(call));
             }
             tokio::task::yield_now().await;
         }
+        panic!("the gateway called nobody");
+    }
+
+    /// Connections to `authority` are refused from now on.
+    pub(crate) fn refuse(&self, authority: &str) {
+        self.refusing.borrow_mut().insert(authority.to_owned());
+    }
+
+    /// Connections to `authority` are accepted again.
+    pub(crate) fn accept(&self, authority: &str) {
+        self.refusing.borrow_mut().remove(authority);
+    }
+
+    /// Serves with this configuration from now on.
+    pub(crate) fn reload(&self, yaml: &str) {
+        self.solo.reload(&Arc::new(load(yaml))).unwrap();
+    }
+
+    /// A new client that has sent a request without a body.
+    pub(crate) async fn asks(&self, path: &str) -> Party {
+        let mut client = self.client();
+        client.say(&format!("GET {path} HTTP/1.1\r\nHost: x.test\r\n\r\n")).await;
+        client
+    }
+
+    /// A whole exchange of a new client: the endpoint that is asked replies so and closes. Returns who it was, and the reply.
+    pub(crate) async fn exchange(&self, reply: &str) -> (String, String) {
+        let client = self.asks("/").await;
+        let (authority, mut endpoint) = self.called().await;
+        endpoint.head().await;
+        endpoint.say(reply).await;
+        drop(endpoint);
+        (authority, client.answer().await)
     }
 
     /// The endpoint's side of the next connection to `authority`, if the gateway opened one.
@@ -123,6 +170,19 @@ pub(crate) async fn settle() {
     }
 }
 
+/// What comes of `future` without time passing; `None` if nothing does.
+async fn soon<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    for _ in 0..PATIENCE {
+        let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(future.as_mut().poll(cx))).await;
+        if let std::task::Poll::Ready(done) = polled {
+            return Some(done);
+        }
+        tokio::task::yield_now().await;
+    }
+    None
+}
+
 /// One end of a connection: a client's, or an endpoint's.
 pub(crate) struct Party(DuplexStream);
 
@@ -140,9 +200,10 @@ impl Party {
     pub(crate) async fn hear_until(&mut self, end: &str) -> String {
         let mut heard = Vec::new();
         while !heard.ends_with(end.as_bytes()) {
-            match self.0.read_u8().await {
-                Ok(byte) => heard.push(byte),
-                Err(error) => panic!("it ended after {:?}: {error}", String::from_utf8_lossy(&heard)),
+            match soon(self.0.read_u8()).await {
+                Some(Ok(byte)) => heard.push(byte),
+                None => panic!("nothing came after {:?}", String::from_utf8_lossy(&heard)),
+                Some(Err(error)) => panic!("it ended after {:?}: {error}", String::from_utf8_lossy(&heard)),
             }
         }
         String::from_utf8(heard).unwrap()
@@ -153,11 +214,17 @@ impl Party {
         self.hear_until("\r\n\r\n").await
     }
 
+    /// What a client was told: a head, and the body that came with it.
+    pub(crate) async fn answer(mut self) -> String {
+        let head = self.head().await;
+        head + &self.now().await.unwrap_or_default()
+    }
+
     /// Reads to the end of the connection.
     pub(crate) async fn rest(&mut self) -> String {
         let mut heard = Vec::new();
         // A reset is an end too.
-        self.0.read_to_end(&mut heard).await.ok();
+        assert!(soon(self.0.read_to_end(&mut heard)).await.is_some(), "it does not end: {heard:?}");
         String::from_utf8_lossy(&heard).into_owned()
     }
 
