@@ -6,13 +6,14 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use tidegate_config::config;
 use tidegate_core::balance::Pick;
 use tidegate_core::body::{Body, Recording};
-use tidegate_core::cluster::{Outcome, Refusal, Ticket};
+use tidegate_core::clock::Clock;
+use tidegate_core::cluster::{Member, Outcome, Refusal, Ticket};
 use tidegate_core::concurrency::{Entry, Slot};
 use tidegate_core::retry::{self, Decision};
 use tidegate_http1::Known;
@@ -21,8 +22,11 @@ use super::attempt::{Attempt, Failure, Reply, TryLimit};
 use super::endpoint::Endpoint;
 use super::service::{Seen, Service, over};
 use super::watched::{Hold, watch};
-use crate::alarm::{pause, until};
+use crate::alarm::{Alarm, pause, until};
 use crate::telemetry::{self, PoolCells};
+
+/// How often one looks whether the endpoint that is waited for is still in service.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How a call went, besides its reply: for the log.
 #[derive(Default)]
@@ -148,7 +152,7 @@ impl Service {
             }
             attempt.moves_on = repeatable && !matches!(spare, Spare::None) && may_outwait(attempt.retry, &trail);
             attempt.try_limit = try_limit(attempt, trail.now);
-            let result = self.call_endpoint(endpoint, attempt, &spare).await;
+            let result = self.call_in_service(endpoint, attempt, &spare, trail.now).await;
             let now = attempt.clock.now();
             tried.ended = Some(now);
             self.observe(&mut ticket, &result, (trail.now, now));
@@ -239,18 +243,60 @@ impl Service {
         let Decision::After(wait) = retry::decide(retry, &tried, attempt.dice.borrow_mut().u64(..)) else {
             return None;
         };
-        self.may_add(attempt, |cells| &cells.retries).then_some(wait)
+        // Who gave up has paid for it before.
+        let paid = matches!(result, Err(Failure::GivenUp)) || self.may_add(attempt.clock, |cells| &cells.retries);
+        paid.then_some(wait)
     }
 
     /// Takes one try more than there are requests out of the budget.
-    fn may_add(&self, attempt: &Attempt<'_>, cell: fn(&PoolCells) -> &telemetry::Cell) -> bool {
-        let may = self.plan.budget.try_take(attempt.clock.now());
+    fn may_add(&self, clock: &Clock, cell: fn(&PoolCells) -> &telemetry::Cell) -> bool {
+        let may = self.plan.budget.try_take(clock.now());
         if may {
             cell(&self.cells).up();
         } else {
             self.cells.budget_exhausted.up();
         }
         may
+    }
+
+    /// One try at one endpoint, for as long as that is not taken out of service: who waits for it then moves on to another, if the
+    /// budget allows.
+    async fn call_in_service(
+        &self,
+        endpoint: &Rc<Endpoint>,
+        attempt: &mut Attempt<'_>,
+        spare: &Spare,
+        began: Instant,
+    ) -> Result<Reply, Failure> {
+        let member = endpoint.member.as_deref().filter(|_| attempt.moves_on);
+        let (clock, alarm) = (attempt.clock, Rc::clone(attempt.alarm));
+        let mut look = began + LOOK;
+        let mut call = std::pin::pin!(self.call_endpoint(endpoint, attempt, spare));
+        poll_fn(|cx| {
+            if let Poll::Ready(done) = call.as_mut().poll(cx) {
+                return Poll::Ready(done);
+            }
+            let Some(member) = member else { return Poll::Pending };
+            self.poll_lost(member, (clock, &mut alarm.borrow_mut()), &mut look, cx).map(Err)
+        })
+        .await
+    }
+
+    /// Ready if the endpoint has been taken out of service, and a further try is paid for; `look` is when to look next.
+    fn poll_lost(
+        &self,
+        member: &Member,
+        (clock, alarm): (&Clock, &mut Alarm),
+        look: &mut Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Failure> {
+        while alarm.poll(cx, *look).is_ready() {
+            *look += LOOK;
+            if member.is_lost() && self.may_add(clock, |cells| &cells.retries) {
+                return Poll::Ready(Failure::GivenUp);
+            }
+        }
+        Poll::Pending
     }
 
     /// One try at one endpoint. A pooled connection that turns out to be closed is replaced once, by a new one, if the service
@@ -312,7 +358,7 @@ impl Service {
             let mut one = std::pin::pin!(self.tries(&mut first, &mut first_tried, Trail::new(began)));
             match until(attempt.clock, began + after, one.as_mut()).await {
                 Some(done) => (done, false),
-                None if !self.may_add(attempt, |cells| &cells.hedges) => (one.await, false),
+                None if !self.may_add(attempt.clock, |cells| &cells.hedges) => (one.await, false),
                 None => {
                     let mut trail = Trail::new(attempt.clock.now());
                     trail.used.extend(at.get());

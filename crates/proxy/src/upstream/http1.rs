@@ -222,7 +222,7 @@ impl Awaiting {
                 Poll::Ready(Ok(_)) => self.waiting.reply_moved(),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(self.broken(error))),
                 Poll::Pending => {
-                    return self.waiting.poll(sending, attempt, connection.endpoint.member.as_deref(), cx).map(Err);
+                    return self.waiting.poll(sending, attempt, cx).map(Err);
                 }
             }
         }

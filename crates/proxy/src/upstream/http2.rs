@@ -18,7 +18,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tidegate_config::config;
 use tidegate_core::body::{Body, BodyError, Frame, Stream};
 use tidegate_core::clock::Clock;
-use tidegate_core::cluster::{Member, Outcome};
+use tidegate_core::cluster::Outcome;
 use tidegate_core::forward;
 use tidegate_http1::{Known, ResponseHead, Version, decimal};
 
@@ -55,7 +55,6 @@ pub(crate) struct Session {
     /// What `:authority` says where the request names no host.
     authority: Arc<str>,
     pool: config::Pool,
-    member: Option<Arc<Member>>,
     clock: Clock,
     born: Instant,
 }
@@ -112,7 +111,6 @@ impl Session {
             scheme,
             authority: Arc::clone(endpoint.authority()),
             pool: endpoint.pool,
-            member: endpoint.member.clone(),
             clock: clock.clone(),
             born,
         });
@@ -172,7 +170,7 @@ impl Session {
             interim: 0,
             waiting: Waiting::default(),
         };
-        match std::future::poll_fn(|cx| awaiting.poll(attempt, self.member.as_deref(), cx)).await {
+        match std::future::poll_fn(|cx| awaiting.poll(attempt, cx)).await {
             Ok(response) => self.reply(attempt, response, awaiting.pump, hold),
             Err(failure) => {
                 if failure.outcome() == Some(Outcome::Timeout) {
@@ -358,12 +356,7 @@ struct Awaiting {
 }
 
 impl Awaiting {
-    fn poll(
-        &mut self,
-        attempt: &Attempt<'_>,
-        member: Option<&Member>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Response<RecvStream>, Failure>> {
+    fn poll(&mut self, attempt: &Attempt<'_>, cx: &mut Context<'_>) -> Poll<Result<Response<RecvStream>, Failure>> {
         let pumping = match self.poll_pump(cx) {
             Ok(pumping) => pumping,
             Err(failure) => return Poll::Ready(Err(failure)),
@@ -377,7 +370,7 @@ impl Awaiting {
         match Pin::new(&mut self.response).poll(cx) {
             Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(failure(error))),
-            Poll::Pending => self.waiting.poll(pumping.into(), attempt, member, cx).map(Err),
+            Poll::Pending => self.waiting.poll(pumping.into(), attempt, cx).map(Err),
         }
     }
 

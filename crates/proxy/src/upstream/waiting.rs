@@ -1,22 +1,16 @@
 //! The deadlines of a request whose reply's head is awaited, whatever protocol it was sent by.
 
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
-
-use tidegate_core::cluster::Member;
+use std::time::Instant;
 
 use super::attempt::{Attempt, Failure};
 use super::sender::Sending;
-
-/// How often one looks whether the endpoint that is waited for is still in service.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Since when nothing has moved.
 #[derive(Default)]
 pub(crate) struct Waiting {
     silent_since: Option<Instant>,
     stalled_since: Option<Instant>,
-    next_look: Option<Instant>,
     /// It is the client that is waited for.
     is_client: bool,
     /// Instead of the try's own end, if the client was waited for.
@@ -36,13 +30,7 @@ impl Waiting {
     }
 
     /// Ready when the wait is over, and why.
-    pub(crate) fn poll(
-        &mut self,
-        sending: Sending,
-        attempt: &Attempt<'_>,
-        member: Option<&Member>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Failure> {
+    pub(crate) fn poll(&mut self, sending: Sending, attempt: &Attempt<'_>, cx: &mut Context<'_>) -> Poll<Failure> {
         let mut alarm = attempt.alarm.borrow_mut();
         if let Some(deadline) = attempt.deadline
             && alarm.poll(cx, deadline).is_ready()
@@ -66,15 +54,6 @@ impl Waiting {
         let since = *since.get_or_insert_with(|| attempt.clock.now());
         if alarm.poll(cx, since + patience).is_ready() {
             return Poll::Ready(failure);
-        }
-        let Some(member) = member.filter(|_| attempt.moves_on) else { return Poll::Pending };
-        let mut look = *self.next_look.get_or_insert(since + LOOK);
-        while alarm.poll(cx, look).is_ready() {
-            if member.is_lost() {
-                return Poll::Ready(Failure::GivenUp);
-            }
-            look += LOOK;
-            self.next_look = Some(look);
         }
         Poll::Pending
     }

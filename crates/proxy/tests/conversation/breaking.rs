@@ -85,7 +85,7 @@ fn what_was_asked_before_it_opened_decides_nothing_afterwards() {
         for _ in 0..3 {
             world.exchange(FAIL).await;
         }
-        world.pass(Duration::from_millis(29_000)).await;
+        world.pass(Duration::from_secs(29)).await;
         world.pass(Duration::from_millis(900)).await;
         slow.say(OK).await;
         late.answer().await;

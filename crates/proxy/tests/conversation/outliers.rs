@@ -33,7 +33,7 @@ fn an_endpoint_that_fails_is_taken_out_and_comes_back_on_probation() {
         world.pass(Duration::from_secs(30)).await;
         world.pass(TICK).await;
         assert_eq!(spread(&world, 8, "one.test").await, 1, "one trial fails and ejects it again");
-        world.pass(Duration::from_secs(60)).await;
+        world.pass(Duration::from_mins(1)).await;
         world.pass(TICK).await;
         spread(&world, 12, "nobody").await;
         let met = spread(&world, 4, "one.test").await;
