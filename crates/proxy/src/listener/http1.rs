@@ -263,8 +263,12 @@ impl Connection {
         };
         live.facts.status = status.as_u16();
         let patience = self.worker.write_patience(&reply.head.fields);
+        let is_small = reply.body.replayable().is_some();
         let mut writing = Writing::new(std::mem::take(&mut reply.body), (framing, bodiless), patience, base);
-        let_others_go_first().await;
+        if is_small {
+            // A stream is better sent on while what was read of it is still in the processor's cache.
+            let_others_go_first().await;
+        }
         let written = poll_fn(|cx| writing.poll(cx, &self.wire, &self.worker)).await;
         live.facts.sent = writing.sent;
         if matches!(written, Written::Broken(_)) && framing == Framing::Close {
