@@ -19,6 +19,7 @@ use crate::upstream::service::Plan;
 use crate::upstream::shared::Shared;
 use crate::upstream::sticky::Sticky;
 use crate::upstream::tls::{self as client_tls, SystemRoots};
+use crate::upstreams::Upstreams;
 
 /// A configuration, ready to be run. Building it has no effects.
 pub struct Snapshot {
@@ -50,11 +51,7 @@ impl Snapshot {
     /// # Errors
     /// All problems at once: routes that can never match, certificates that do not fit their keys, authorities that cannot
     /// be read.
-    pub fn build(
-        config: &Arc<Config>,
-        last: Option<&Self>,
-        now: Instant,
-    ) -> Result<(Self, Problems), Problems> {
+    pub fn build(config: &Arc<Config>, last: Option<&Self>, now: Instant) -> Result<(Self, Problems), Problems> {
         let (router, mut problems) = Router::build(&config.routes);
         let mut tls = BTreeMap::new();
         for listener in &config.server.listeners {
@@ -95,10 +92,11 @@ impl Snapshot {
     }
 
     /// Puts it to use: what services share across snapshots is told what it means now.
-    pub(crate) fn start(&self, now: Instant) {
+    pub(crate) fn start(&self, upstreams: &Upstreams, now: Instant) {
         for plan in &self.services {
             plan.shared.configure(&plan.config, self.config.server.zone.clone(), now);
         }
+        upstreams.adopt(&self.services, now);
     }
 
     /// What was made of the same TLS settings before: with it, sessions can still be resumed after a reload.

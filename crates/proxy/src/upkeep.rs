@@ -19,10 +19,12 @@ use crate::buffers::Buffers;
 use crate::net::Net;
 use crate::snapshot::Snapshot;
 use crate::tasks::{Task, spawn_local};
-use crate::upstream::means::Means;
-use crate::upstream::service::Plan;
 use crate::upstream::discovery::{self, News};
+use crate::upstream::means::Means;
 use crate::upstream::probe;
+use crate::upstream::service::Plan;
+use crate::upstream::shared::Shared;
+use crate::upstreams::Upstreams;
 
 /// How often a service is looked at.
 const TICK: Duration = Duration::from_millis(200);
@@ -31,6 +33,7 @@ const TICK: Duration = Duration::from_millis(200);
 pub(crate) struct Upkeep {
     means: Rc<Means>,
     tended: Vec<Tended>,
+    _expiry: Task,
 }
 
 struct Tended {
@@ -39,8 +42,9 @@ struct Tended {
 }
 
 impl Upkeep {
-    pub(crate) fn new(means: Means) -> Self {
-        Self { means: Rc::new(means), tended: Vec::new() }
+    pub(crate) fn new(means: Means, upstreams: Arc<Upstreams>) -> Self {
+        let expiry = spawn_local(expire(upstreams, means.clock.clone()));
+        Self { means: Rc::new(means), tended: Vec::new(), _expiry: expiry }
     }
 
     /// These services, and no others, from now on.
@@ -70,6 +74,14 @@ async fn tend(plan: Arc<Plan>, means: Rc<Means>) {
     }
 }
 
+/// Never ends. Drops registrations that were not renewed.
+async fn expire(upstreams: Arc<Upstreams>, clock: Clock) {
+    loop {
+        pause(&clock, TICK).await;
+        upstreams.expire(clock.now());
+    }
+}
+
 /// What is learnt of the service's endpoints is told to its cluster.
 fn discover(from: &config::Discovery, plan: &Arc<Plan>, means: &Means) -> Task {
     let context = discovery::Context {
@@ -79,9 +91,16 @@ fn discover(from: &config::Discovery, plan: &Arc<Plan>, means: &Means) -> Task {
         seed: means.dice.borrow_mut().u64(..),
     };
     let (clock, told) = (means.clock.clone(), Arc::clone(plan));
-    let publish = move |news| match news {
-        News::Endpoints(endpoints) => told.shared.cluster.discovered(endpoints, clock.now()),
-        News::Failed(_) => {}
+    let publish = move |news| {
+        let Shared { cluster, source, .. } = &*told.shared;
+        match news {
+            News::Endpoints(endpoints) => {
+                cluster.discovered(endpoints, clock.now());
+                source.succeeded(clock.wall());
+            }
+            News::Confirmed => source.succeeded(clock.wall()),
+            News::Failed(_) => source.failed(),
+        }
     };
     discovery::start(from, &plan.config, &context, Rc::new(publish))
 }
@@ -120,6 +139,22 @@ fn tell(service: &str, cluster: &Cluster) {
     }
 }
 
+/// Looks after the services of each snapshot until there are no more.
+async fn keep(
+    clock: Clock,
+    upstreams: Arc<Upstreams>,
+    snapshot: Arc<Snapshot>,
+    received: &mut mpsc::UnboundedReceiver<Arc<Snapshot>>,
+) {
+    let buffers = Rc::new(Buffers::new(snapshot.config.server.buffers));
+    let mut upkeep = Upkeep::new(Means { clock, net: Rc::new(Net::System), buffers, dice: Rc::default() }, upstreams);
+    upkeep.adopt(&snapshot);
+    drop(snapshot);
+    while let Some(snapshot) = received.recv().await {
+        upkeep.adopt(&snapshot);
+    }
+}
+
 /// The thread on which services are looked after.
 pub(crate) struct Keeper {
     /// Closed to end the thread.
@@ -130,22 +165,15 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// # Errors
     /// The system gives no thread, or no runtime for it.
-    pub(crate) fn start(clock: Clock, snapshot: Arc<Snapshot>) -> io::Result<Self> {
+    pub(crate) fn start(clock: Clock, upstreams: Arc<Upstreams>, snapshot: Arc<Snapshot>) -> io::Result<Self> {
         let (snapshots, mut received) = mpsc::unbounded_channel::<Arc<Snapshot>>();
         let work = move || {
-            let runtime = match Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default()) {
-                Ok(runtime) => runtime,
-                Err(error) => return tracing::error!("services cannot be looked after: {error}"),
-            };
-            runtime.block_on(async move {
-                let buffers = Rc::new(Buffers::new(snapshot.config.server.buffers));
-                let mut upkeep = Upkeep::new(Means { clock, net: Rc::new(Net::System), buffers, dice: Rc::default() });
-                upkeep.adopt(&snapshot);
-                drop(snapshot);
-                while let Some(snapshot) = received.recv().await {
-                    upkeep.adopt(&snapshot);
-                }
-            });
+            let runtime =
+                match Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default()) {
+                    Ok(runtime) => runtime,
+                    Err(error) => return tracing::error!("services cannot be looked after: {error}"),
+                };
+            runtime.block_on(keep(clock, upstreams, snapshot, &mut received));
             runtime.shutdown_background();
         };
         let thread = thread::Builder::new().name("upkeep".into()).spawn(work)?;

@@ -68,7 +68,7 @@ pub(crate) fn start(
         Discovery::File(path) => spawn(Ok(file::File::new(path, context)), news, context),
         Discovery::Etcd(config) => spawn(etcd::Etcd::new(config, context, &at), news, context),
         Discovery::Kubernetes(config) => spawn(kubernetes::Kubernetes::new(config, context, &at), news, context),
-        // Those who register are heard at the admin listener.
+        // Those who register are heard by `Upstreams`.
         Discovery::Registry(_) => spawn_local(async {}),
     }
 }
@@ -105,7 +105,10 @@ fn spawn(provider: Result<impl Provider + 'static, Problems>, news: Publisher, c
         };
         loop {
             let wait = match provider.ask(&news).await {
-                Ok(wait) => wait,
+                Ok(wait) => {
+                    news.answered();
+                    wait
+                }
                 Err(why) => {
                     news.failed(why);
                     backoff.after(news.failures())
