@@ -304,3 +304,143 @@ fn report(plan: &Plan, now: Instant) -> ServiceReport {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidegate_config::config::Config;
+    use tidegate_config::one_endpoint;
+    use tidegate_core::clock::ManualClock;
+    use tidegate_core::cluster::State;
+
+    use super::*;
+    use crate::Solo;
+    use crate::io::testing::block_on;
+    use crate::net::Net;
+    use crate::telemetry::{LogWriter, Metrics};
+
+    const TTL: Duration = Duration::from_secs(10);
+
+    fn config(service: &str) -> Arc<Config> {
+        let yaml = format!(
+            "services: {{ app: {{ {service} }}, other: {{ url: http://o.test }} }}\n\
+             routes: [{{ match: {{ path_prefix: / }}, service: app }}]"
+        );
+        Arc::new(tidegate_config::from_yaml(&yaml).map_err(|_| "a valid configuration").unwrap().config)
+    }
+
+    fn registry() -> Arc<Config> {
+        config("discovery: { registry: { ttl: 10s } }")
+    }
+
+    fn tell(config: &Arc<Config>, story: impl FnOnce(&Solo, &Upstreams, &ManualClock)) {
+        block_on(async {
+            let clock = ManualClock::new(Duration::from_secs(1_000));
+            let metrics = Metrics::new();
+            let log = LogWriter::start(None, Arc::clone(metrics.log())).unwrap();
+            let manual = Clock::Manual(Arc::clone(&clock));
+            let solo = Solo::new(config, manual, Net::System, (metrics, log.sender())).unwrap();
+            story(&solo, solo.upstreams(), &clock);
+        });
+    }
+
+    fn at(url: &str) -> Endpoint {
+        one_endpoint(url).unwrap()
+    }
+
+    fn authorities(upstreams: &Upstreams) -> Vec<String> {
+        let report = upstreams.report_of("app").unwrap();
+        report.cluster.endpoints.iter().map(|endpoint| endpoint.authority.to_string()).collect()
+    }
+
+    #[test]
+    fn who_registers_is_an_endpoint_until_it_stops_renewing() {
+        tell(&registry(), |_, upstreams, clock| {
+            assert_eq!(upstreams.register("app", at("http://a.test:81")), Ok(TTL));
+            assert_eq!(upstreams.register("app", at("http://b.test:81")), Ok(TTL));
+            assert_eq!(authorities(upstreams), ["a.test:81", "b.test:81"]);
+            clock.advance(TTL - Duration::from_millis(1));
+            assert_eq!(upstreams.renew("app", "b.test:81"), Ok(TTL));
+            clock.advance(Duration::from_millis(1));
+            upstreams.expire(clock.now());
+            assert_eq!(authorities(upstreams), ["b.test:81"]);
+            assert_eq!(upstreams.renew("app", "a.test:81"), Err(SteeringError::NotRegistered));
+            assert_eq!(upstreams.deregister("app", "b.test:81"), Ok(()));
+            assert_eq!(authorities(upstreams), [""; 0]);
+        });
+    }
+
+    #[test]
+    fn a_renewal_that_comes_too_late_is_told_so_even_before_the_next_look() {
+        tell(&registry(), |_, upstreams, clock| {
+            upstreams.register("app", at("http://a.test:81")).unwrap();
+            clock.advance(TTL);
+            assert_eq!(upstreams.renew("app", "a.test:81"), Err(SteeringError::NotRegistered));
+            assert_eq!(authorities(upstreams), [""; 0]);
+        });
+    }
+
+    #[test]
+    fn an_endpoint_that_registers_again_has_its_new_weight_and_the_revision_tells() {
+        tell(&registry(), |_, upstreams, _| {
+            let revision = || upstreams.registries_in_use()[0].2;
+            upstreams.register("app", at("http://a.test:81")).unwrap();
+            assert_eq!(revision(), 1);
+            upstreams.register("app", at("http://a.test:81")).unwrap();
+            assert_eq!(revision(), 1, "nothing to save");
+            upstreams.register("app", Endpoint { weight: 7, ..at("http://a.test:81") }).unwrap();
+            assert_eq!(revision(), 2);
+            assert_eq!(upstreams.report_of("app").unwrap().cluster.endpoints[0].weight, 7);
+        });
+    }
+
+    #[test]
+    fn registrations_are_no_more_than_a_thousand() {
+        tell(&registry(), |_, upstreams, _| {
+            for number in 0..MOST {
+                upstreams.register("app", at(&format!("http://a{number}.test"))).unwrap();
+            }
+            assert_eq!(upstreams.register("app", at("http://b.test")), Err(SteeringError::Full));
+            assert_eq!(upstreams.register("app", at("http://a7.test")), Ok(TTL), "it is one of them");
+        });
+    }
+
+    #[test]
+    fn what_was_restored_counts_from_when_it_is_put_to_use() {
+        tell(&config("url: http://a.test"), |solo, upstreams, clock| {
+            upstreams.restore(&"app".into(), vec![at("http://b.test")]);
+            assert_eq!(upstreams.registrations("app"), Err(SteeringError::NotARegistry), "not yet");
+            clock.advance(TTL * 2);
+            upstreams.expire(clock.now());
+            solo.reload(&registry()).unwrap();
+            assert_eq!(authorities(upstreams), ["b.test"]);
+            clock.advance(TTL);
+            upstreams.expire(clock.now());
+            assert_eq!(authorities(upstreams), [""; 0]);
+        });
+    }
+
+    #[test]
+    fn a_service_that_is_no_registry_any_more_forgets_who_registered() {
+        tell(&registry(), |solo, upstreams, _| {
+            upstreams.register("app", at("http://b.test")).unwrap();
+            solo.reload(&config("url: http://a.test")).unwrap();
+            assert_eq!(authorities(upstreams), ["a.test"]);
+            assert!(!upstreams.has_registry("app"));
+            solo.reload(&registry()).unwrap();
+            assert_eq!(authorities(upstreams), [""; 0]);
+        });
+    }
+
+    #[test]
+    fn commands_reach_the_endpoint_and_mistakes_are_named() {
+        tell(&config("url: http://a.test"), |_, upstreams, _| {
+            assert_eq!(upstreams.command("app", "a.test", Command::Drain), Ok(()));
+            let report = upstreams.report();
+            let states: Vec<_> = report.iter().map(|service| service.cluster.endpoints[0].state).collect();
+            assert_eq!(states, [State::Draining, State::Healthy], "by name: app, other");
+            assert_eq!(upstreams.command("app", "b.test", Command::Drain), Err(SteeringError::NoSuchEndpoint));
+            assert_eq!(upstreams.breaker("none", BreakerCommand::ForceOpen), Err(SteeringError::NoSuchService));
+            assert_eq!(upstreams.register("app", at("http://b.test")), Err(SteeringError::NotARegistry));
+        });
+    }
+}

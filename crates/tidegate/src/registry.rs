@@ -192,3 +192,116 @@ fn write(file: &Path, text: &str) -> io::Result<()> {
     fs::rename(&name, file)?;
     File::open(folder)?.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use tidegate_config::one_endpoint;
+    use tidegate_core::clock::{Clock, ManualClock};
+    use tidegate_proxy::net::Net;
+    use tidegate_proxy::telemetry::{LogWriter, Metrics};
+    use tidegate_proxy::{Registration, Solo};
+
+    use super::*;
+
+    /// A folder of the test's own.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("tidegate-registry-{}-{name}", std::process::id()));
+            fs::create_dir_all(&path).expect("a folder");
+            Self(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).ok();
+        }
+    }
+
+    /// A gateway whose service `app` keeps its registrations in `file`.
+    async fn tell(file: &Path, story: impl FnOnce(&Upstreams, &Registry)) {
+        let yaml = format!(
+            "services: {{ app: {{ discovery: {{ registry: {{ ttl: 10s, file: \"{}\" }} }} }} }}\n\
+             routes: [{{ match: {{ path_prefix: / }}, service: app }}]",
+            file.display()
+        );
+        let config = Arc::new(tidegate_config::from_yaml(&yaml).expect("valid").config);
+        let clock = Clock::Manual(ManualClock::new(Duration::from_secs(1_000)));
+        let solo = async {
+            let metrics = Metrics::new();
+            let log = LogWriter::start(None, Arc::clone(metrics.log())).expect("a thread");
+            // The file is read before the configuration is put to use, as at a reload that brings the registry.
+            let before = tidegate_config::from_yaml("routes: [{ match: { path: / }, respond: { status: 200 } }]");
+            let before = Arc::new(before.expect("valid").config);
+            let solo = Solo::new(&before, clock, Net::System, (metrics, log.sender())).expect("a gateway");
+            let registry = Registry::new(Arc::clone(solo.upstreams()));
+            registry.load(&config);
+            solo.reload(&config).expect("a reload");
+            story(solo.upstreams(), &registry);
+        };
+        tokio::task::LocalSet::new().run_until(solo).await;
+    }
+
+    fn told(upstreams: &Upstreams) -> Vec<String> {
+        let registrations = upstreams.registrations("app").expect("a registry");
+        registrations.iter().map(|Registration { endpoint, .. }| written(endpoint).to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_read_again() {
+        let folder = Folder::new("again");
+        let file = folder.0.join("deep/app.json");
+        let full = r#"{"priority":1,"url":"https://b.test:8443","weight":3,"zone":"z"}"#;
+        tell(&file, |upstreams, registry| {
+            registry.write_changed();
+            assert!(!file.exists(), "nothing to say");
+            upstreams.register("app", one_endpoint("http://a.test").expect("an endpoint")).expect("registered");
+            upstreams.register("app", one_endpoint(full).expect("an endpoint")).expect("registered");
+            assert!(!registry.is_saved("app"));
+            registry.write_changed();
+            assert!(registry.is_saved("app"));
+        })
+        .await;
+        tell(&file, |upstreams, registry| {
+            assert_eq!(told(upstreams), [r#"{"url":"http://a.test","weight":1}"#, full]);
+            assert!(registry.is_saved("app"));
+        })
+        .await;
+        assert_eq!(fs::read_dir(file.parent().expect("a folder")).expect("it is there").count(), 1, "no rests");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_read_is_named_and_stays_until_somebody_registers() {
+        let folder = Folder::new("broken");
+        let file = folder.0.join("app.json");
+        fs::write(&file, "[{ \"url\": 7 }]").expect("written");
+        tell(&file, |upstreams, registry| {
+            assert!(registry.kept(&file).trouble.is_some());
+            registry.write_changed();
+            assert_eq!(fs::read_to_string(&file).expect("it is there"), "[{ \"url\": 7 }]");
+            upstreams.register("app", one_endpoint("http://a.test").expect("an endpoint")).expect("registered");
+            registry.write_changed();
+            assert_eq!(registry.kept(&file), Kept { revision: Some(1), trouble: None });
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_written_is_tried_again() {
+        let folder = Folder::new("full");
+        let in_the_way = folder.0.join("file");
+        fs::write(&in_the_way, "").expect("written");
+        let file = in_the_way.join("app.json");
+        tell(&file, |upstreams, registry| {
+            upstreams.register("app", one_endpoint("http://a.test").expect("an endpoint")).expect("registered");
+            registry.write_changed();
+            assert!(registry.kept(&file).trouble.is_some() && !registry.is_saved("app"));
+            fs::remove_file(&in_the_way).expect("removed");
+            registry.write_changed();
+            assert!(registry.is_saved("app"));
+        })
+        .await;
+    }
+}

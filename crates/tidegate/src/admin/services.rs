@@ -238,3 +238,130 @@ fn decoded(segment: &str) -> String {
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use http::Request;
+    use http_body_util::BodyExt;
+    use tidegate_config::config::Secret;
+    use tidegate_core::clock::{Clock, ManualClock};
+    use tidegate_proxy::Solo;
+    use tidegate_proxy::net::Net;
+    use tidegate_proxy::telemetry::{LogWriter, Metrics};
+
+    use super::*;
+    use crate::admin::routes::{self, Role};
+    use crate::status::InUse;
+
+    const SERVICES: &str = "\
+services:
+  app: { endpoints: [\"http://[::1]:81\", \"http://b.test:82\"], circuit_breaker: { per: service }, concurrency: { max: 5 } }
+  open: { discovery: { registry: { ttl: 10s } } }
+routes: [{ match: { path_prefix: / }, service: app }, { match: { path_prefix: /open }, service: open }]
+";
+
+    /// A gateway with these services, and its token.
+    async fn tell(token: Option<&str>, story: impl AsyncFnOnce(&Status)) {
+        let steps = async {
+            let clock = Clock::Manual(ManualClock::new(Duration::from_secs(1_000)));
+            let config = Arc::new(tidegate_config::from_yaml(SERVICES).expect("valid").config);
+            let metrics = Metrics::new();
+            let log = LogWriter::start(None, Arc::clone(metrics.log())).expect("a thread");
+            let telemetry = (Arc::clone(&metrics), log.sender());
+            let solo = Solo::new(&config, clock.clone(), Net::System, telemetry).expect("a gateway");
+            let status = Status::new(metrics, Arc::clone(solo.upstreams()), clock);
+            status.use_now(InUse { token: token.map(|token| Secret(token.into())), ..InUse::default() });
+            story(&status).await;
+        };
+        tokio::task::LocalSet::new().run_until(steps).await;
+    }
+
+    async fn ask(status: &Status, method: Method, path: &str, body: &str) -> (u16, Value) {
+        let request = Request::builder().method(method).uri(path).header("host", "localhost");
+        let request = request.header("authorization", "Bearer t0ken").body(()).expect("a request");
+        let (head, ()) = request.into_parts();
+        let (local, peer) = ([127, 0, 0, 1].into(), ([127, 0, 0, 1], 4711).into());
+        let asked = Asked { role: Role::Admin, local, peer, head: &head, body: body.as_bytes() };
+        let reply = routes::answer(&asked, status);
+        let code = reply.status().as_u16();
+        let body = reply.into_body().collect().await.expect("a body").to_bytes();
+        (code, serde_json::from_slice(&body).expect("JSON"))
+    }
+
+    #[tokio::test]
+    async fn a_service_is_shown_with_its_settings() {
+        tell(None, async |status| {
+            let (code, app) = ask(status, Method::GET, "/services/app", "").await;
+            assert_eq!((code, &app["name"], &app["in_service"]), (200, &"app".into(), &2.into()));
+            assert_eq!(app["breaker"]["settings"]["per"], "service");
+            assert_eq!(app["concurrency"], json!({ "inside": 0, "waiting": 0, "max": 5, "queue": 0 }));
+            assert_eq!(app["retries_left"], 3);
+            assert_eq!(app["discovery"], Value::Null);
+            assert_eq!(app["endpoints"][0]["authority"], "[::1]:81");
+            let (_, all) = ask(status, Method::GET, "/services/", "").await;
+            assert_eq!(all["services"].as_array().map(Vec::len), Some(2));
+            assert_eq!(all["services"][0]["states"], json!({ "healthy": 2 }));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn without_a_token_in_the_configuration_nothing_is_changed_whatever_the_client_says() {
+        tell(None, async |status| {
+            for (method, path) in [
+                (Method::POST, "/services/app/endpoints/b.test:82/drain"),
+                (Method::PUT, "/services/app/breaker"),
+                (Method::POST, "/services/open/registrations"),
+                (Method::DELETE, "/services/open/registrations/a"),
+            ] {
+                let (code, told) = ask(status, method, path, "").await;
+                assert_eq!((code, &told["code"]), (403, &"no_admin_token".into()), "{path}");
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_in_brackets_is_named_with_or_without_percents() {
+        tell(Some("t0ken"), async |status| {
+            let path = "/services/app/endpoints/%5B::1%5D:81/weight";
+            let (code, app) = ask(status, Method::PUT, path, r#"{"weight": 4}"#).await;
+            assert_eq!((code, &app["endpoints"][0]["weight"]), (200, &4.into()));
+            assert_eq!(decoded("[::1]:81"), decoded("%5b::1%5D%3a81"));
+            assert_eq!(decoded("100%"), "100%");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_registration_is_an_endpoint_in_the_words_of_the_configuration() {
+        tell(Some("t0ken"), async |status| {
+            let path = "/services/open/registrations";
+            let body = r#"{"url": "http://c.test:83", "weight": 2, "zone": "z", "priority": 1}"#;
+            let (code, told) = ask(status, Method::POST, path, body).await;
+            assert_eq!((code, told), (201, json!({ "id": "c.test:83", "ttl_seconds": 10.0 })));
+            let (_, list) = ask(status, Method::GET, path, "").await;
+            let expected = json!({
+                "url": "http://c.test:83", "weight": 2, "zone": "z", "priority": 1, "id": "c.test:83", "expires_seconds": 10.0,
+            });
+            assert_eq!(list["registrations"], json!([expected]));
+            for wrong in ["", "[]", "\"http://c.test\"", r#"{"url": "http://c.test/path"}"#, r#"{"ulr": "http://c.test"}"#] {
+                let (code, told) = ask(status, Method::POST, path, wrong).await;
+                assert_eq!((code, &told["code"]), (400, &"bad_body".into()), "{wrong}: {told}");
+            }
+        })
+        .await;
+    }
+
+    #[test]
+    fn only_what_is_below_services_is_read_as_that() {
+        assert_eq!(path("/services"), Some(vec![]));
+        assert_eq!(path("/services/a%2Fb/x"), Some(vec!["a/b".to_owned(), "x".to_owned()]));
+        assert_eq!(path("/servicesX"), None);
+        assert_eq!(path("/config"), None);
+        assert!(methods(&["a", "endpoints", "b", "explode"]).is_empty());
+    }
+}
