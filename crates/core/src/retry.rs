@@ -145,6 +145,20 @@ impl Budget {
         granted
     }
 
+    /// How many could be taken at this moment.
+    pub fn left(&self, now: Instant) -> u32 {
+        let second = self.second(now);
+        let earned = f64::from(self.requests.sum(second)) * self.share - f64::from(self.retries.sum(second));
+        let promised = self.floor.saturating_sub(self.retries.at(second));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is not negative, and saturates"
+        )]
+        let earned = earned.max(0.0) as u32;
+        promised.max(earned)
+    }
+
     /// Counted from 1, because 0 marks a second that never was.
     fn second(&self, now: Instant) -> u32 {
         u32::try_from(now.saturating_duration_since(self.start).as_secs()).unwrap_or(u32::MAX - 1) + 1
@@ -177,6 +191,11 @@ impl Seconds {
         let less = |word| (second_of(word) == second && count_of(word) > 0).then(|| word - 1);
         // A slot that belongs to another second by now has forgotten the event.
         slot.fetch_update(Relaxed, Relaxed, less).ok();
+    }
+
+    fn at(&self, second: u32) -> u32 {
+        let word = self.0.get(second as usize % WINDOW).map_or(0, |slot| slot.load(Relaxed));
+        if second_of(word) == second { count_of(word) } else { 0 }
     }
 
     fn sum(&self, second: u32) -> u32 {

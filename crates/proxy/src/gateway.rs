@@ -22,6 +22,7 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::LogSender;
 use crate::telemetry::Metrics;
 use crate::upkeep::Keeper;
+use crate::upstreams::Upstreams;
 use crate::worker::Parts;
 
 /// What a gateway is started with besides its configuration.
@@ -30,6 +31,8 @@ pub struct Options {
     pub metrics: Arc<Metrics>,
     /// Where access log lines go.
     pub log: LogSender,
+    /// Where the services in use can be seen and steered.
+    pub upstreams: Arc<Upstreams>,
     /// Where the time comes from.
     pub clock: Clock,
 }
@@ -57,6 +60,7 @@ pub struct Gateway {
     current: ArcSwap<Snapshot>,
     workers: Vec<WorkerHandle>,
     keeper: Keeper,
+    upstreams: Arc<Upstreams>,
     sockets: Mutex<BTreeMap<Key, Bound>>,
     draining: AtomicBool,
     connections: Arc<Connections>,
@@ -128,10 +132,12 @@ impl Gateway {
             };
             workers.push(start_worker(parts).map_err(StartError::Worker)?);
         }
-        snapshot.start(options.clock.now());
-        let keeper = Keeper::start(options.clock.clone(), Arc::clone(&snapshot)).map_err(StartError::Worker)?;
+        let upstreams = Arc::clone(&options.upstreams);
+        snapshot.start(&upstreams, options.clock.now());
+        let keeper = Keeper::start(options.clock.clone(), Arc::clone(&upstreams), Arc::clone(&snapshot));
         let gateway = Self {
-            keeper,
+            keeper: keeper.map_err(StartError::Worker)?,
+            upstreams,
             clock: options.clock.clone(),
             current: ArcSwap::new(Arc::clone(&snapshot)),
             workers,
@@ -158,7 +164,7 @@ impl Gateway {
         let shared_out = share_out(&sockets, self.workers.len()).map_err(StartError::Worker)?;
         *self.sockets() = sockets;
         self.current.store(Arc::clone(&snapshot));
-        snapshot.start(self.clock.now());
+        snapshot.start(&self.upstreams, self.clock.now());
         self.keeper.adopt(&snapshot);
         self.publish(&snapshot, shared_out);
         Ok(snapshot.revision)

@@ -24,7 +24,9 @@ pub mod telemetry;
 mod tunnel;
 mod upkeep;
 pub mod upstream;
+mod upstreams;
 mod worker;
 
 pub use gateway::Gateway;
 pub use solo::Solo;
+pub use upstreams::{DiscoveryReport, Registration, ServiceReport, SteeringError, Upstreams};

@@ -19,6 +19,7 @@ use crate::upstream::service::Plan;
 use crate::upstream::shared::Shared;
 use crate::upstream::sticky::Sticky;
 use crate::upstream::tls::{self as client_tls, SystemRoots};
+use crate::upstreams::Upstreams;
 
 /// A configuration, ready to be run. Building it has no effects.
 pub struct Snapshot {
@@ -91,10 +92,11 @@ impl Snapshot {
     }
 
     /// Puts it to use: what services share across snapshots is told what it means now.
-    pub(crate) fn start(&self, now: Instant) {
+    pub(crate) fn start(&self, upstreams: &Upstreams, now: Instant) {
         for plan in &self.services {
             plan.shared.configure(&plan.config, self.config.server.zone.clone(), now);
         }
+        upstreams.adopt(&self.services, now);
     }
 
     /// What was made of the same TLS settings before: with it, sessions can still be resumed after a reload.

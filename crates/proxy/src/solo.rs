@@ -25,12 +25,14 @@ use crate::snapshot::Snapshot;
 use crate::tasks::{Task, spawn_local};
 use crate::telemetry::{LogSender, Metrics};
 use crate::upkeep::Upkeep;
+use crate::upstreams::Upstreams;
 use crate::worker::{Parts, Worker};
 
 /// One worker on the calling thread. It must be used inside a `LocalSet`.
 pub struct Solo {
     worker: Rc<Worker>,
     upkeep: RefCell<Upkeep>,
+    upstreams: Arc<Upstreams>,
     _tending: Task,
 }
 
@@ -57,12 +59,13 @@ impl Solo {
             snapshot: Arc::new(snapshot),
             seed: 1,
         };
-        parts.snapshot.start(parts.clock.now());
+        let upstreams = Upstreams::new(parts.clock.clone());
+        parts.snapshot.start(&upstreams, parts.clock.now());
         let worker = Worker::new(parts, Rc::new(net));
-        let mut upkeep = Upkeep::new(worker.means.clone());
+        let mut upkeep = Upkeep::new(worker.means.clone(), Arc::clone(&upstreams));
         upkeep.adopt(&worker.local().snapshot);
         let tending = spawn_local(Rc::clone(&worker).tend());
-        Ok(Self { worker, upkeep: RefCell::new(upkeep), _tending: tending })
+        Ok(Self { worker, upkeep: RefCell::new(upkeep), upstreams, _tending: tending })
     }
 
     /// The reply to one request, as a client at `peer` would get it, before it is written to any protocol.
@@ -94,10 +97,15 @@ impl Solo {
     /// Everything that would keep the configuration from running; then nothing changes.
     pub fn reload(&self, config: &Arc<Config>) -> Result<(), Problems> {
         let (snapshot, _) = Snapshot::build(config, Some(&self.worker.local().snapshot), self.worker.clock.now())?;
-        snapshot.start(self.worker.clock.now());
+        snapshot.start(&self.upstreams, self.worker.clock.now());
         self.upkeep.borrow_mut().adopt(&snapshot);
         self.worker.adopt(Arc::new(snapshot));
         Ok(())
+    }
+
+    /// The services in use, to be seen and steered.
+    pub fn upstreams(&self) -> &Arc<Upstreams> {
+        &self.upstreams
     }
 
     /// Lets connections end as soon as they can.

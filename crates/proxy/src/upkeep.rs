@@ -23,6 +23,8 @@ use crate::upstream::discovery::{self, News};
 use crate::upstream::means::Means;
 use crate::upstream::probe;
 use crate::upstream::service::Plan;
+use crate::upstream::shared::Shared;
+use crate::upstreams::Upstreams;
 
 /// How often a service is looked at.
 const TICK: Duration = Duration::from_millis(200);
@@ -31,6 +33,7 @@ const TICK: Duration = Duration::from_millis(200);
 pub(crate) struct Upkeep {
     means: Rc<Means>,
     tended: Vec<Tended>,
+    _expiry: Task,
 }
 
 struct Tended {
@@ -39,8 +42,9 @@ struct Tended {
 }
 
 impl Upkeep {
-    pub(crate) fn new(means: Means) -> Self {
-        Self { means: Rc::new(means), tended: Vec::new() }
+    pub(crate) fn new(means: Means, upstreams: Arc<Upstreams>) -> Self {
+        let expiry = spawn_local(expire(upstreams, means.clock.clone()));
+        Self { means: Rc::new(means), tended: Vec::new(), _expiry: expiry }
     }
 
     /// These services, and no others, from now on.
@@ -70,6 +74,14 @@ async fn tend(plan: Arc<Plan>, means: Rc<Means>) {
     }
 }
 
+/// Never ends. Drops registrations that were not renewed.
+async fn expire(upstreams: Arc<Upstreams>, clock: Clock) {
+    loop {
+        pause(&clock, TICK).await;
+        upstreams.expire(clock.now());
+    }
+}
+
 /// What is learnt of the service's endpoints is told to its cluster.
 fn discover(from: &config::Discovery, plan: &Arc<Plan>, means: &Means) -> Task {
     let context = discovery::Context {
@@ -79,9 +91,16 @@ fn discover(from: &config::Discovery, plan: &Arc<Plan>, means: &Means) -> Task {
         seed: means.dice.borrow_mut().u64(..),
     };
     let (clock, told) = (means.clock.clone(), Arc::clone(plan));
-    let publish = move |news| match news {
-        News::Endpoints(endpoints) => told.shared.cluster.discovered(endpoints, clock.now()),
-        News::Failed(_) => {}
+    let publish = move |news| {
+        let Shared { cluster, source, .. } = &*told.shared;
+        match news {
+            News::Endpoints(endpoints) => {
+                cluster.discovered(endpoints, clock.now());
+                source.succeeded(clock.wall());
+            }
+            News::Confirmed => source.succeeded(clock.wall()),
+            News::Failed(_) => source.failed(),
+        }
     };
     discovery::start(from, &plan.config, &context, Rc::new(publish))
 }
@@ -124,10 +143,15 @@ fn local_runtime() -> io::Result<LocalRuntime> {
     Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())
 }
 
-/// Ends when no more snapshots can come.
-async fn keep(clock: Clock, snapshot: Arc<Snapshot>, mut received: mpsc::UnboundedReceiver<Arc<Snapshot>>) {
+/// Looks after the services of each snapshot until no more can come.
+async fn keep(
+    clock: Clock,
+    upstreams: Arc<Upstreams>,
+    snapshot: Arc<Snapshot>,
+    mut received: mpsc::UnboundedReceiver<Arc<Snapshot>>,
+) {
     let buffers = Rc::new(Buffers::new(snapshot.config.server.buffers));
-    let mut upkeep = Upkeep::new(Means { clock, net: Rc::new(Net::System), buffers, dice: Rc::default() });
+    let mut upkeep = Upkeep::new(Means { clock, net: Rc::new(Net::System), buffers, dice: Rc::default() }, upstreams);
     upkeep.adopt(&snapshot);
     drop(snapshot);
     while let Some(snapshot) = received.recv().await {
@@ -145,11 +169,11 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// # Errors
     /// The system gives no thread, or no runtime for it.
-    pub(crate) fn start(clock: Clock, snapshot: Arc<Snapshot>) -> io::Result<Self> {
+    pub(crate) fn start(clock: Clock, upstreams: Arc<Upstreams>, snapshot: Arc<Snapshot>) -> io::Result<Self> {
         let (snapshots, received) = mpsc::unbounded_channel();
         let work = move || match local_runtime() {
             Ok(runtime) => {
-                runtime.block_on(keep(clock, snapshot, received));
+                runtime.block_on(keep(clock, upstreams, snapshot, received));
                 // A name that is still being looked up does not hold the end up.
                 runtime.shutdown_background();
             }

@@ -8,6 +8,7 @@ mod demo;
 mod operations;
 mod oplog;
 mod process;
+mod registry;
 mod reload;
 mod signals;
 mod status;

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use tidegate_config::{Config, Document};
 use tidegate_core::clock::Clock;
-use tidegate_proxy::Gateway;
 use tidegate_proxy::gateway::{Options, StartError};
 use tidegate_proxy::telemetry::{LogWriter, Metrics, Names};
+use tidegate_proxy::{Gateway, Upstreams};
 
 use crate::admin::{BindError, Listeners};
 use crate::cli::input::{Checked, Refused};
 use crate::oplog::OpLog;
 use crate::process::raise_open_files;
+use crate::registry::Writer;
 use crate::reload::{Origin, Seen};
 use crate::signals::{Signal, Signals};
 use crate::status::{InUse, Status};
@@ -33,6 +34,7 @@ pub(crate) struct Operations {
     config: Arc<Config>,
     listeners: Listeners,
     status: Arc<Status>,
+    writer: Writer,
     log: LogWriter,
     oplog: OpLog,
 }
@@ -59,16 +61,19 @@ impl Operations {
         raise_open_files(config.server.limits.connections);
         let target = config.log.access.as_ref().map(|access| access.to.clone());
         let log = LogWriter::start(target, Arc::clone(metrics.log())).map_err(Failure::machine)?;
-        let status = Status::new(Arc::clone(&metrics), clock.clone());
+        let upstreams = Upstreams::new(clock.clone());
+        let status = Status::new(Arc::clone(&metrics), Arc::clone(&upstreams), clock.clone());
+        let writer = Writer::start(&status.registry).map_err(Failure::machine)?;
+        status.registry.load(&config);
         let mut listeners = Listeners::new(Arc::clone(&status));
         let prepared = listeners.prepare(&config).map_err(|error| Failure::Machine(unbound(&error)))?;
-        let options = Options { metrics, log: log.sender(), clock };
+        let options = Options { metrics, log: log.sender(), upstreams, clock };
         let gateway = Gateway::start(&config, &options).map_err(|error| Failure::of_start(&error, &document, color))?;
         let beside = listeners.adopt(prepared).map_err(Failure::machine)?;
         if !warnings.is_empty() {
             tracing::warn!(problems = document.render(&warnings, false), "the configuration has warnings");
         }
-        let operations = Self { origin, seen, gateway, config, listeners, status, log, oplog };
+        let operations = Self { origin, seen, gateway, config, listeners, status, writer, log, oplog };
         operations.tell_use(&document);
         tell_listening(operations.gateway.addresses().into_iter().map(|(name, address)| (name.to_string(), address)));
         tell_listening(beside.into_iter().map(|(role, address)| (role.name().to_owned(), address)));
@@ -140,6 +145,7 @@ impl Operations {
         let beside = self.listeners.prepare(&config).map_err(|error| unbound(&error))?;
         let target = config.log.access.as_ref().map(|access| &access.to);
         let log = self.log.prepare(target).map_err(|error| error.to_string())?;
+        self.status.registry.load(&config);
         let before = self.gateway.addresses();
         let revision = self.gateway.reload(&config).map_err(|error| shown(&error, &document, false))?;
         self.log.adopt(log);
@@ -199,6 +205,7 @@ impl Operations {
             std::mem::forget(self.gateway);
         } else {
             drop(self.gateway);
+            self.writer.finish();
             self.log.finish(LAST_LINES);
             tracing::info!("stopped");
         }

@@ -3,16 +3,21 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tidegate_config::config::Secret;
 use tidegate_core::clock::Clock;
+use tidegate_proxy::Upstreams;
 use tidegate_proxy::telemetry::{Metrics, timestamp};
+
+use crate::registry::Registry;
 
 /// Shared by the control loop, which changes it, and the admin listeners, which show it.
 pub(crate) struct Status {
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) upstreams: Arc<Upstreams>,
+    pub(crate) registry: Arc<Registry>,
     clock: Clock,
     started: Duration,
     state: Mutex<State>,
@@ -52,9 +57,10 @@ struct Refused {
 }
 
 impl Status {
-    pub(crate) fn new(metrics: Arc<Metrics>, clock: Clock) -> Arc<Self> {
+    pub(crate) fn new(metrics: Arc<Metrics>, upstreams: Arc<Upstreams>, clock: Clock) -> Arc<Self> {
         let started = clock.wall();
-        Arc::new(Self { metrics, clock, started, state: Mutex::default() })
+        let registry = Registry::new(Arc::clone(&upstreams));
+        Arc::new(Self { metrics, upstreams, registry, clock, started, state: Mutex::default() })
     }
 
     /// A configuration is in use: the first, or that of a reload.
@@ -79,6 +85,11 @@ impl Status {
     /// The end has begun: no new work, please.
     pub(crate) fn drain(&self) {
         self.state().phase = Phase::Draining;
+    }
+
+    /// The monotonic time.
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.now()
     }
 
     /// When the process began, since the Unix epoch.

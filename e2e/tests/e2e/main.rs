@@ -24,6 +24,7 @@ mod pool;
 mod real;
 mod replies;
 mod routing;
+mod services;
 mod streams;
 mod telemetry;
 mod tls;

@@ -20,7 +20,7 @@ pub struct Description {
     pub labels: &'static [&'static str],
     /// What it counts, in one sentence.
     pub help: &'static str,
-    samples: fn(&Scrape<'_>, &mut Samples<'_>),
+    pub(super) samples: fn(&Scrape<'_>, &mut Samples<'_>),
 }
 
 /// What kind of number a metric is, in the words of Prometheus.
@@ -46,7 +46,12 @@ impl Kind {
 }
 
 /// Every metric, in the order of the text.
-pub const DESCRIPTIONS: &[Description] = &[
+pub fn descriptions() -> impl Iterator<Item = &'static Description> {
+    COUNTED.iter().chain(super::services::READ)
+}
+
+/// What is counted while it happens.
+const COUNTED: &[Description] = &[
     Description {
         name: "tidegate_build_info",
         kind: Kind::Gauge,
@@ -373,7 +378,7 @@ pub const DESCRIPTIONS: &[Description] = &[
 
 pub(crate) fn render(scrape: &Scrape<'_>) -> String {
     let mut text = String::with_capacity(16 * 1024);
-    for metric in DESCRIPTIONS {
+    for metric in descriptions() {
         let (name, kind) = (metric.name, metric.kind.as_str());
         push(&mut text, format_args!("# HELP {name} {}\n# TYPE {name} {kind}\n", metric.help));
         (metric.samples)(scrape, &mut Samples { metric, out: &mut text });
@@ -382,13 +387,13 @@ pub(crate) fn render(scrape: &Scrape<'_>) -> String {
 }
 
 /// Writes the series of one metric.
-struct Samples<'a> {
+pub(super) struct Samples<'a> {
     metric: &'a Description,
     out: &'a mut String,
 }
 
 impl Samples<'_> {
-    fn value(&mut self, labels: &[&str], value: u64) {
+    pub(super) fn value(&mut self, labels: &[&str], value: impl std::fmt::Display) {
         self.series("", labels, "");
         push(self.out, format_args!(" {value}\n"));
     }
@@ -513,7 +518,7 @@ mod tests {
 
     fn table() -> String {
         let mut table = String::from("| Metric | Kind | Labels | Meaning |\n|---|---|---|---|\n");
-        for metric in DESCRIPTIONS {
+        for metric in descriptions() {
             let labels = metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
             let row = format!("| `{}` | {} | {labels} | {} |\n", metric.name, metric.kind.as_str(), metric.help);
             table.push_str(&row);
@@ -536,16 +541,16 @@ mod tests {
 
     #[test]
     fn names_follow_the_conventions_of_prometheus() {
-        for Description { name, kind, labels, help, .. } in DESCRIPTIONS {
+        for Description { name, kind, labels, help, .. } in descriptions() {
             assert!(name.starts_with("tidegate_"), "{name}");
             assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
             assert!(!help.contains(['\n', '\\', '|']) && help.ends_with('.'), "{name}: {help}");
             assert!(labels.len() <= 3 && !labels.contains(&"le"), "{name}");
         }
-        let mut names: Vec<_> = DESCRIPTIONS.iter().map(|metric| metric.name).collect();
+        let mut names: Vec<_> = descriptions().map(|metric| metric.name).collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), DESCRIPTIONS.len(), "every name once");
+        assert_eq!(names.len(), descriptions().count(), "every name once");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::cells::{Cell, Held, Histogram};
 use super::completed::{Completed, End};
 use super::log_writer::LogCounters;
 use super::shaped::{FaultCells, MirrorCells};
+use crate::upstreams::ServiceReport;
 
 /// All counts of the process. It outlives every snapshot: a route, service or listener that keeps its name keeps its counts.
 #[derive(Debug, Default)]
@@ -74,17 +75,19 @@ impl Metrics {
         &self.operational_log
     }
 
-    /// Everything as it stands, in the Prometheus text format 0.0.4. The names are listed in `docs/metrics.md`.
-    pub fn render(&self) -> String {
-        super::exposition::render(&self.scrape())
+    /// Everything as it stands, and how the services stand, in the Prometheus text format 0.0.4. The names are listed in
+    /// `docs/metrics.md`.
+    pub fn render(&self, services: &[ServiceReport]) -> String {
+        super::exposition::render(&self.scrape(services))
     }
 
-    fn scrape(&self) -> Scrape<'_> {
+    fn scrape<'a>(&'a self, services: &'a [ServiceReport]) -> Scrape<'a> {
         let mut registry = self.lock();
         registry.drop_retired();
         // Copied, so that a worker that meets a new series does not wait for the text to be written.
         Scrape {
             registry: registry.clone(),
+            services,
             control: &self.control,
             log: &self.log,
             operational_log: &self.operational_log,
@@ -395,6 +398,7 @@ pub(crate) struct Control {
 #[derive(Debug)]
 pub(crate) struct Scrape<'a> {
     pub(crate) registry: Registry,
+    pub(crate) services: &'a [ServiceReport],
     pub(crate) control: &'a Control,
     pub(crate) log: &'a LogCounters,
     pub(crate) operational_log: &'a LogCounters,

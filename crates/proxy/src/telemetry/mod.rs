@@ -8,12 +8,13 @@ mod exposition;
 mod log;
 mod log_writer;
 mod metrics;
+mod services;
 mod shaped;
 mod timestamp;
 
 pub use cells::{Cell, Held, Histogram};
 pub use completed::{Completed, End};
-pub use exposition::{DESCRIPTIONS, Description, Kind};
+pub use exposition::{Description, Kind, descriptions};
 pub use log::LogBuffer;
 pub use log_writer::{LogCounters, LogSender, LogWriter, Prepared};
 pub use metrics::{LetGo, ListenerCells, Metrics, Names, PoolCells, Refused, Series, Shard, WorkerCells};

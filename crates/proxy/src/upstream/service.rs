@@ -132,7 +132,8 @@ impl Service {
             _ if endpoint.is_full() => (connect, Failure::PoolExhausted),
             _ => (connect, Failure::ConnectTimeout),
         };
-        until(attempt.clock, at, self.open(endpoint, attempt, fresh)).await.unwrap_or(Err(too_late))
+        // Boxed, because it is rare and much larger than all else that a call keeps.
+        Box::pin(until(attempt.clock, at, self.open(endpoint, attempt, fresh))).await.unwrap_or(Err(too_late))
     }
 
     async fn open(

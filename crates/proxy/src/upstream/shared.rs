@@ -1,9 +1,9 @@
 //! What all workers share of a service for as long as a service of its name is configured, whatever its configuration becomes:
 //! the state of its endpoints, and how many requests are in it and how long they take.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_config::config::{self, Balancing};
 use tidegate_core::cluster::Cluster;
@@ -17,6 +17,7 @@ pub(crate) struct Shared {
     pub(crate) limit: Arc<Limit>,
     /// Requests under way, where the strategy wants to know.
     pub(crate) active: AtomicUsize,
+    pub(crate) source: Source,
     secret: OnceLock<[u8; 32]>,
 }
 
@@ -28,6 +29,7 @@ impl Shared {
             latencies: Latencies::new(now),
             limit: Limit::new(max, queue),
             active: AtomicUsize::new(0),
+            source: Source::default(),
             secret: OnceLock::new(),
         })
     }
@@ -57,6 +59,36 @@ impl Shared {
         let (max, queue) = places(config);
         self.limit.configure(max, queue);
         self.cluster.configure(Arc::clone(config), zone, now);
+        if config.discovery.is_none() {
+            self.cluster.discovered(Vec::new(), now);
+        }
+    }
+}
+
+/// How the service's discovery fares.
+#[derive(Default)]
+pub(crate) struct Source {
+    failures: AtomicU64,
+    /// In milliseconds since the Unix epoch; 0 is never.
+    last_success: AtomicU64,
+}
+
+impl Source {
+    pub(crate) fn failed(&self) {
+        self.failures.fetch_add(1, Relaxed);
+    }
+
+    /// The source answered at `wall`, since the Unix epoch.
+    pub(crate) fn succeeded(&self, wall: Duration) {
+        self.last_success.store(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures.load(Relaxed)
+    }
+
+    pub(crate) fn last_success(&self) -> Option<Duration> {
+        Some(self.last_success.load(Relaxed)).filter(|millis| *millis > 0).map(Duration::from_millis)
     }
 }
 

@@ -122,9 +122,9 @@ fn a_client_that_takes_nothing_of_its_reply_is_let_go() {
         })
         .await;
         world.pass(seconds(29)).await;
-        assert!(!world.metrics.render().contains("reason=\"write_idle\"} 1"));
+        assert!(!world.metrics.render(&[]).contains("reason=\"write_idle\"} 1"));
         world.pass(seconds(1)).await;
-        assert!(world.metrics.render().contains("reason=\"write_idle\"} 1"), "{}", world.metrics.render());
+        assert!(world.metrics.render(&[]).contains("reason=\"write_idle\"} 1"), "{}", world.metrics.render(&[]));
         assert!(client.rest().await.len() < 10_000_000);
     });
 }

@@ -122,6 +122,18 @@ fn tries_go_round_before_an_endpoint_is_asked_again() {
     });
 }
 
+/// Answers whoever calls now, and tells how many that were.
+async fn all_are_busy(world: &World) -> usize {
+    let mut tries = 0;
+    while world.was_called().await {
+        let (_, mut endpoint) = world.called().await;
+        endpoint.head().await;
+        endpoint.say(BUSY).await;
+        tries += 1;
+    }
+    tries
+}
+
 #[test]
 fn retries_of_an_outage_stop_at_the_budget() {
     tell(&two("retry: { budget_floor: 1/s }, outlier_detection: off", ""), |world| async move {
@@ -129,12 +141,7 @@ fn retries_of_an_outage_stop_at_the_budget() {
         for _ in 0..50 {
             let client = world.asks("/").await;
             for _ in 0..3 {
-                while world.was_called().await {
-                    let (_, mut endpoint) = world.called().await;
-                    endpoint.head().await;
-                    endpoint.say(BUSY).await;
-                    tries += 1;
-                }
+                tries += all_are_busy(&world).await;
                 world.pass(Duration::from_millis(25)).await;
             }
             assert!(client.answer().await.starts_with("HTTP/1.1 503 "));

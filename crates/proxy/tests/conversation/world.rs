@@ -145,7 +145,7 @@ impl World {
 
     /// The value of a metric's series in the text; `None` if it is not there.
     pub(crate) fn metric(&self, series: &str) -> Option<String> {
-        let text = self.metrics.render();
+        let text = self.metrics.render(&[]);
         text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ').map(str::to_owned))
     }
 

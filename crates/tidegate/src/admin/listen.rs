@@ -8,6 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -16,13 +19,16 @@ use tidegate_config::Config;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::routes::{self, Role};
+use super::routes::{self, Asked, Role};
 use crate::status::Status;
 use crate::wait::at_most;
 
 /// More connections than this wait in the socket's queue: probes and people need few.
 const CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A body may take so long, and no more bytes than that.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+const BODY_BYTES: usize = 64 * 1024;
 /// However slowly a peer reads: it comes back for more.
 const CONNECTION_LIFE: Duration = Duration::from_mins(5);
 /// After an error of `accept`, such as being out of descriptors.
@@ -117,8 +123,8 @@ async fn accept(socket: TcpListener, role: Role, local: SocketAddr, status: Arc<
         }
         while connections.try_join_next().is_some() {}
         match socket.accept().await {
-            Ok((stream, _)) => {
-                connections.spawn(serve(stream, role, local, Arc::clone(&status)));
+            Ok((stream, peer)) => {
+                connections.spawn(serve(stream, role, (local, peer), Arc::clone(&status)));
                 reserve = reserve.or_else(Reserve::take);
             }
             // Asked again at once, now that one descriptor is free.
@@ -139,11 +145,17 @@ impl Reserve {
     }
 }
 
-async fn serve(stream: TcpStream, role: Role, local: SocketAddr, status: Arc<Status>) {
+async fn serve(stream: TcpStream, role: Role, (local, peer): (SocketAddr, SocketAddr), status: Arc<Status>) {
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let (head, _) = request.into_parts();
-        let reply = routes::answer(role, local.ip(), &head, &status);
-        std::future::ready(Ok::<_, Infallible>(reply))
+        let status = Arc::clone(&status);
+        async move {
+            let (head, body) = request.into_parts();
+            let reply = match collect(&head.method, body).await {
+                Ok(body) => routes::answer(&Asked { role, local: local.ip(), peer, head: &head, body: &body }, &status),
+                Err((code, word)) => routes::error(code, word, "the body could not be read"),
+            };
+            Ok::<_, Infallible>(reply)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -154,9 +166,23 @@ async fn serve(stream: TcpStream, role: Role, local: SocketAddr, status: Arc<Sta
     at_most(CONNECTION_LIFE, connection).await;
 }
 
+/// The whole body, where the method has one.
+async fn collect(method: &Method, body: Incoming) -> Result<Bytes, (StatusCode, &'static str)> {
+    if *method == Method::GET || *method == Method::HEAD {
+        return Ok(Bytes::new());
+    }
+    let collected = at_most(BODY_TIMEOUT, Limited::new(body, BODY_BYTES).collect()).await;
+    match collected.ok_or((StatusCode::REQUEST_TIMEOUT, "timeout"))? {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err((StatusCode::PAYLOAD_TOO_LARGE, "body_too_large")),
+        Err(_) => Err((StatusCode::BAD_REQUEST, "bad_body")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tidegate_core::clock::Clock;
+    use tidegate_proxy::Upstreams;
     use tidegate_proxy::telemetry::Metrics;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -168,7 +194,7 @@ mod tests {
     }
 
     fn listeners() -> Listeners {
-        Listeners::new(Status::new(Metrics::new(), Clock::System))
+        Listeners::new(Status::new(Metrics::new(), Upstreams::new(Clock::System), Clock::System))
     }
 
     async fn get(address: SocketAddr, path: &str) -> String {

@@ -1,7 +1,9 @@
-//! The listeners beside the traffic: `admin` for operators, `status` for probes and scrapers. They read and never change anything,
-//! and run on the control thread, far from any request.
+//! The listeners beside the traffic: `admin` for operators and for endpoints that register, `status` for probes and scrapers. They
+//! run on the control thread, far from any request.
 
 mod listen;
 mod routes;
+mod services;
+mod show;
 
 pub(crate) use listen::{BindError, Listeners};

@@ -1,7 +1,7 @@
-//! What the admin and status listeners answer: the head of a request goes in, a reply comes out.
+//! What the admin and status listeners answer: a request goes in, a reply comes out.
 
 use std::hint::black_box;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
@@ -9,7 +9,9 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{Method, Response, StatusCode};
 use http_body_util::Full;
+use serde_json::{Value, json};
 
+use super::services;
 use crate::process::Usage;
 use crate::status::Status;
 
@@ -32,18 +34,35 @@ impl Role {
     }
 }
 
-type Reply = Response<Full<Bytes>>;
+pub(super) type Reply = Response<Full<Bytes>>;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 /// <https://prometheus.io/docs/instrumenting/exposition_formats/>
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Answers a request to the listener of that role, which is bound to `local`. Nothing is read but `/proc`, and nothing changed.
-pub(crate) fn answer(role: Role, local: IpAddr, head: &Parts, status: &Status) -> Reply {
+/// A request to one of the listeners.
+pub(super) struct Asked<'a> {
+    pub(super) role: Role,
+    /// The listener's own address.
+    pub(super) local: IpAddr,
+    pub(super) peer: SocketAddr,
+    pub(super) head: &'a Parts,
+    /// Empty where the method has none.
+    pub(super) body: &'a [u8],
+}
+
+/// Answers a request. Only what is below `/services` on the admin listener changes anything.
+pub(super) fn answer(asked: &Asked<'_>, status: &Status) -> Reply {
+    let Asked { role, local, head, .. } = *asked;
     if local.is_loopback() && !names_loopback(&head.headers) {
         // A web page whose name was bound to 127.0.0.1 after it was loaded (DNS rebinding) still sends its own name.
         return text(StatusCode::MISDIRECTED_REQUEST, "this listener answers to its own address only\n");
+    }
+    if role == Role::Admin
+        && let Some(path) = services::path(head.uri.path())
+    {
+        return services::answer(asked, path, status);
     }
     if head.method != Method::GET && head.method != Method::HEAD {
         let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
@@ -72,6 +91,11 @@ Tidegate
 /readyz?verbose     the configuration in use, the last reload, the listeners
 /metrics            for Prometheus
 /config             every value in effect and where it came from
+/services           the services and their endpoints
+/services/NAME      everything about one
+
+With `admin.token`, endpoints can be drained and weighed, breakers opened and closed, and endpoints register
+themselves: see docs/admin.md.
 ";
 
 fn readiness(status: &Status) -> Reply {
@@ -81,11 +105,15 @@ fn readiness(status: &Status) -> Reply {
 
 fn details(status: &Status) -> Reply {
     let code = if status.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    reply(code, JSON, format!("{:#}\n", status.details()))
+    json(code, &status.details())
 }
 
 fn metrics(status: &Status) -> Reply {
-    reply(StatusCode::OK, PROMETHEUS, status.metrics.render() + &Usage::now().render(status.started()))
+    reply(
+        StatusCode::OK,
+        PROMETHEUS,
+        status.metrics.render(&status.upstreams.report()) + &Usage::now().render(status.started()),
+    )
 }
 
 /// `?verbose`, alone or with a value other than 0.
@@ -98,12 +126,12 @@ fn wants_details(head: &Parts) -> bool {
 }
 
 /// Without a token in the configuration everybody who can connect may read: that is this machine alone.
-fn allowed(head: &Parts, status: &Status, then: impl FnOnce() -> Reply) -> Reply {
+pub(super) fn allowed(head: &Parts, status: &Status, then: impl FnOnce() -> Reply) -> Reply {
     let Some(token) = status.token() else { return then() };
     if bearer(&head.headers).is_some_and(|given| is_equal(given, token.0.as_bytes())) {
         return then();
     }
-    let mut reply = text(StatusCode::UNAUTHORIZED, "a bearer token is needed\n");
+    let mut reply = error(StatusCode::UNAUTHORIZED, "unauthorized", "a bearer token is needed: that of `admin.token`");
     reply.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidegate\""));
     reply
 }
@@ -137,6 +165,15 @@ fn is_loopback(authority: &str) -> bool {
     let host = authority.host();
     let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// What went wrong, for people and for programs.
+pub(super) fn error(status: StatusCode, code: &str, error: &str) -> Reply {
+    json(status, &json!({ "error": error, "code": code }))
+}
+
+pub(super) fn json(status: StatusCode, value: &Value) -> Reply {
+    reply(status, JSON, format!("{value:#}\n"))
 }
 
 fn text(code: StatusCode, body: impl Into<Bytes>) -> Reply {

@@ -38,7 +38,7 @@ fn completed<'a>(fields: &'a Fields, series: &'a Series) -> Completed<'a> {
 
 /// The value of a series in the text.
 fn value(metrics: &Metrics, series: &str) -> Option<String> {
-    let text = metrics.render();
+    let text = metrics.render(&[]);
     text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ').map(str::to_owned))
 }
 
@@ -189,7 +189,7 @@ fn the_text_is_what_prometheus_reads() {
     shard.record(&completed(&none, &series));
     let _listener = shard.listener(&"default".into());
     let _pool = shard.pool(&"s".into());
-    let text = metrics.render();
+    let text = metrics.render(&[]);
     assert!(text.ends_with('\n'));
     let mut current = "";
     for line in text.lines() {

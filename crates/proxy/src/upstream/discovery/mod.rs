@@ -71,7 +71,7 @@ pub(crate) fn start(
             let kubernetes = kubernetes::Kubernetes::new(config, context, &at.join("kubernetes"));
             spawn(kubernetes, news, context)
         }
-        // Those who register are heard at the admin listener.
+        // Those who register are heard by `Upstreams`.
         Discovery::Registry(_) => spawn_local(async {}),
     }
 }
@@ -108,7 +108,10 @@ fn spawn(provider: Result<impl Provider + 'static, Problems>, news: Publisher, c
         };
         loop {
             let wait = match provider.ask(&news).await {
-                Ok(wait) => wait,
+                Ok(wait) => {
+                    news.answered();
+                    wait
+                }
                 Err(why) => {
                     news.failed(why);
                     backoff.after(news.failures())

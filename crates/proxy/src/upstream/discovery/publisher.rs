@@ -13,6 +13,8 @@ use tidegate_config::config::Endpoint;
 pub(crate) enum News {
     /// All of them; there may be none.
     Endpoints(Vec<Endpoint>),
+    /// The source was asked, and what was known before is still so.
+    Confirmed,
     /// The source could not be asked: what was known before still holds. To be counted; it is logged already.
     Failed(String),
 }
@@ -53,6 +55,13 @@ impl Publisher {
         }
         if is_new || recovered {
             (self.publish)(News::Endpoints(endpoints));
+        }
+    }
+
+    /// A question has been answered, unless a failure was told of since the last set.
+    pub(crate) fn answered(&self) {
+        if self.failures.get() == 0 {
+            (self.publish)(News::Confirmed);
         }
     }
 

@@ -80,7 +80,17 @@ impl World {
         };
         let news: Rc<RefCell<VecDeque<News>>> = Rc::default();
         let heard = Rc::clone(&news);
-        let task = start(discovery, service, &context, Rc::new(move |news| heard.borrow_mut().push_back(news)));
+        let task = start(
+            discovery,
+            service,
+            &context,
+            Rc::new(move |news| {
+                // That nothing changed is for those who count.
+                if news != News::Confirmed {
+                    heard.borrow_mut().push_back(news);
+                }
+            }),
+        );
         Self { clock, files, news, calls, _task: task }
     }
 
@@ -105,15 +115,15 @@ impl World {
     pub(super) async fn endpoints(&self) -> Vec<String> {
         match self.news().await {
             News::Endpoints(endpoints) => endpoints.iter().map(in_short).collect(),
-            News::Failed(why) => panic!("it failed: {why}"),
+            other => panic!("no set: {other:?}"),
         }
     }
 
     /// Why the source could not be asked.
     pub(super) async fn failure(&self) -> String {
         match self.news().await {
-            News::Endpoints(endpoints) => panic!("it did not fail: {endpoints:?}"),
             News::Failed(why) => why,
+            other => panic!("it did not fail: {other:?}"),
         }
     }
 

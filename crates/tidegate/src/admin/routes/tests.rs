@@ -6,6 +6,7 @@ use http::Request;
 use http_body_util::BodyExt;
 use tidegate_config::config::Secret;
 use tidegate_core::clock::{Clock, ManualClock};
+use tidegate_proxy::Upstreams;
 use tidegate_proxy::telemetry::Metrics;
 
 use super::*;
@@ -15,7 +16,7 @@ const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn status(token: Option<&str>) -> Arc<Status> {
     let clock = Clock::Manual(ManualClock::new(Duration::from_secs(1_000)));
-    let status = Status::new(Metrics::new(), clock);
+    let status = Status::new(Metrics::new(), Upstreams::new(clock.clone()), clock);
     status.use_now(InUse {
         revision: 1,
         shown: "server: {}\n".into(),
@@ -32,7 +33,11 @@ fn head(method: Method, target: &str, fields: &[(&str, &str)]) -> Parts {
 }
 
 fn get(role: Role, target: &str, status: &Status) -> (u16, String) {
-    told(answer(role, LOOPBACK, &head(Method::GET, target, &[("host", "localhost:9900")]), status))
+    told(ask(role, LOOPBACK, &head(Method::GET, target, &[("host", "localhost:9900")]), status))
+}
+
+fn ask(role: Role, local: IpAddr, head: &Parts, status: &Status) -> Reply {
+    answer(&Asked { role, local, peer: ([127, 0, 0, 1], 4711).into(), head, body: b"" }, status)
 }
 
 fn told(reply: Reply) -> (u16, String) {
@@ -69,7 +74,7 @@ fn readiness_fails_as_soon_as_the_drain_begins_while_the_process_is_alive() {
 
 #[test]
 fn nothing_is_ready_before_the_first_configuration() {
-    let status = Status::new(Metrics::new(), Clock::System);
+    let status = Status::new(Metrics::new(), Upstreams::new(Clock::System), Clock::System);
     assert_eq!(get(Role::Status, "/readyz", &status), (503, "starting\n".into()));
 }
 
@@ -94,7 +99,7 @@ fn a_token_guards_everything_but_the_probes() {
     let status = status(Some("s3cret"));
     let with = |path: &str, fields: &[(&str, &str)]| {
         let fields: Vec<_> = [("host", "127.0.0.1")].iter().chain(fields).copied().collect();
-        answer(Role::Admin, LOOPBACK, &head(Method::GET, path, &fields), &status).status().as_u16()
+        ask(Role::Admin, LOOPBACK, &head(Method::GET, path, &fields), &status).status().as_u16()
     };
     for path in ["/", "/config", "/metrics", "/readyz?verbose"] {
         assert_eq!(with(path, &[]), 401, "{path}");
@@ -113,7 +118,7 @@ fn a_listener_on_loopback_answers_to_no_other_name() {
     let status = status(None);
     let code = |local: IpAddr, hosts: &[&str]| {
         let fields: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
-        answer(Role::Admin, local, &head(Method::GET, "/metrics", &fields), &status).status().as_u16()
+        ask(Role::Admin, local, &head(Method::GET, "/metrics", &fields), &status).status().as_u16()
     };
     for own in ["localhost", "LOCALHOST:9900", "127.0.0.1:9900", "127.8.8.8", "[::1]:9900"] {
         assert_eq!(code(LOOPBACK, &[own]), 200, "{own}");
@@ -132,7 +137,7 @@ fn a_listener_on_loopback_answers_to_no_other_name() {
 fn nothing_can_be_changed_here() {
     let status = status(None);
     for method in [Method::POST, Method::PUT, Method::DELETE, Method::OPTIONS] {
-        let reply = answer(Role::Admin, LOOPBACK, &head(method, "/config", &[("host", "localhost")]), &status);
+        let reply = ask(Role::Admin, LOOPBACK, &head(method, "/config", &[("host", "localhost")]), &status);
         assert_eq!(reply.status(), 405);
         assert_eq!(reply.headers()[ALLOW], "GET, HEAD");
     }

@@ -1,0 +1,367 @@
+//! `/services` of the admin listener: how services stand, commands to their endpoints and breakers, and registrations.
+
+use http::header::{ALLOW, HeaderValue};
+use http::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+use tidegate_config::{MAX_WEIGHT, one_endpoint};
+use tidegate_core::cluster::{BreakerCommand, Command};
+use tidegate_proxy::SteeringError;
+
+use super::routes::{Asked, Reply, allowed, error, json};
+use super::show;
+use crate::status::Status;
+
+/// Why a request is refused.
+struct Refusal(StatusCode, &'static str, String);
+
+/// The segments below `/services`, decoded; `None` if the path is another.
+pub(super) fn path(path: &str) -> Option<Vec<String>> {
+    let below = path.strip_prefix("/services")?;
+    match below.strip_prefix('/') {
+        None => below.is_empty().then(Vec::new),
+        Some("") => Some(Vec::new()),
+        Some(segments) => Some(segments.split('/').map(decoded).collect()),
+    }
+}
+
+/// Answers what is asked of these segments.
+pub(super) fn answer(asked: &Asked<'_>, path: Vec<String>, status: &Status) -> Reply {
+    let segments: Vec<&str> = path.iter().map(String::as_str).collect();
+    let methods = methods(&segments);
+    let method = if asked.head.method == Method::HEAD { &Method::GET } else { &asked.head.method };
+    if methods.is_empty() {
+        return error(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "there is nothing at this path; docs/admin.md lists what there is",
+        );
+    }
+    if !methods.contains(method) {
+        let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+        let mut reply = error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &format!("{allow} only"));
+        reply.headers_mut().extend(HeaderValue::try_from(allow).map(|allow| (ALLOW, allow)));
+        return reply;
+    }
+    if *method == Method::GET {
+        return allowed(asked.head, status, || replied(read(&segments, status)));
+    }
+    if status.token().is_none() {
+        let advice =
+            "nothing can be changed without a token: set `admin.token` and send it as `Authorization: Bearer ...`";
+        return error(StatusCode::FORBIDDEN, "no_admin_token", advice);
+    }
+    allowed(asked.head, status, || {
+        let reply = replied(write(method, &segments, asked.body, status));
+        tell(asked, &reply);
+        reply
+    })
+}
+
+/// What may be asked of a path; nothing if there is no such path.
+fn methods(segments: &[&str]) -> &'static [Method] {
+    match segments {
+        [] | [_] => &[Method::GET],
+        [_, "breaker"] | [_, "endpoints", _, "weight" | "breaker"] => &[Method::PUT],
+        [_, "endpoints", _, "drain" | "resume" | "forgive"] => &[Method::POST],
+        [_, "registrations"] => &[Method::GET, Method::POST],
+        [_, "registrations", _] => &[Method::PUT, Method::DELETE],
+        _ => &[],
+    }
+}
+
+fn read(segments: &[&str], status: &Status) -> Result<(StatusCode, Value), Refusal> {
+    let value = match segments {
+        [service, "registrations"] => {
+            let report = status.upstreams.report_of(service)?;
+            let registrations = status.upstreams.registrations(service)?;
+            show::registrations(&report, &registrations, status)
+        }
+        [service, ..] => show::service(&status.upstreams.report_of(service)?, status.now()),
+        [] => show::services(&status.upstreams.report(), status.now()),
+    };
+    Ok((StatusCode::OK, value))
+}
+
+fn write(method: &Method, segments: &[&str], body: &[u8], status: &Status) -> Result<(StatusCode, Value), Refusal> {
+    let upstreams = &status.upstreams;
+    match segments {
+        [service, "registrations", ..] => {
+            return registration(method, service, (segments.get(2).copied(), body), status);
+        }
+        [service, "breaker"] => upstreams.breaker(service, breaker_command(body)?)?,
+        [service, "endpoints", authority, verb] => upstreams.command(service, authority, command(verb, body)?)?,
+        _ => {}
+    }
+    // What came of it is in the answer.
+    let service = segments.first().copied().unwrap_or_default();
+    Ok((StatusCode::OK, show::service(&upstreams.report_of(service)?, status.now())))
+}
+
+fn registration(
+    method: &Method,
+    service: &str,
+    (authority, body): (Option<&str>, &[u8]),
+    status: &Status,
+) -> Result<(StatusCode, Value), Refusal> {
+    let upstreams = &status.upstreams;
+    let (code, authority, ttl) = match authority {
+        None => {
+            object(body)?;
+            let text = String::from_utf8_lossy(body);
+            let endpoint = one_endpoint(&text).map_err(bad_body)?;
+            let authority = endpoint.authority.to_string();
+            (StatusCode::CREATED, authority, upstreams.register(service, endpoint)?)
+        }
+        Some(authority) if *method == Method::DELETE => {
+            upstreams.deregister(service, authority)?;
+            status.registry.nudge();
+            return Ok((StatusCode::OK, json!({ "id": authority })));
+        }
+        Some(authority) => (StatusCode::OK, authority.to_owned(), upstreams.renew(service, authority)?),
+    };
+    status.registry.nudge();
+    Ok((code, json!({ "id": authority, "ttl_seconds": show::seconds(ttl) })))
+}
+
+fn command(verb: &str, body: &[u8]) -> Result<Command, Refusal> {
+    match verb {
+        "drain" => Ok(Command::Drain),
+        "resume" => Ok(Command::Resume),
+        "forgive" => Ok(Command::Forgive),
+        "breaker" => breaker_command(body).map(Command::Breaker),
+        _ => {
+            let weight = only(body, "weight")?.as_u64().and_then(|weight| u32::try_from(weight).ok());
+            let weight = weight.filter(|weight| *weight <= MAX_WEIGHT);
+            weight.map(Command::Weight).ok_or_else(|| bad_body(format!("`weight` is a number from 0 to {MAX_WEIGHT}")))
+        }
+    }
+}
+
+fn breaker_command(body: &[u8]) -> Result<BreakerCommand, Refusal> {
+    match only(body, "state")?.as_str() {
+        Some("open") => Ok(BreakerCommand::ForceOpen),
+        Some("closed") => Ok(BreakerCommand::ForceClosed),
+        Some("auto") => Ok(BreakerCommand::Auto),
+        _ => Err(bad_body("`state` is `open`, `closed` or `auto`")),
+    }
+}
+
+/// The value of the only key that the body may have.
+fn only(body: &[u8], key: &str) -> Result<Value, Refusal> {
+    let mut object = object(body)?;
+    match object.remove(key).filter(|_| object.is_empty()) {
+        Some(value) => Ok(value),
+        None => Err(bad_body(format!("expected an object with `{key}` and nothing else"))),
+    }
+}
+
+fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(bad_body("expected a JSON object")),
+        Err(error) => Err(bad_body(format!("the body is not JSON: {error}"))),
+    }
+}
+
+fn bad_body(why: impl Into<String>) -> Refusal {
+    Refusal(StatusCode::BAD_REQUEST, "bad_body", why.into())
+}
+
+impl From<SteeringError> for Refusal {
+    fn from(error: SteeringError) -> Self {
+        let (status, code, why) = match error {
+            SteeringError::NoSuchService => {
+                (StatusCode::NOT_FOUND, "no_such_service", "no service of that name is in use")
+            }
+            SteeringError::NoSuchEndpoint => (
+                StatusCode::NOT_FOUND,
+                "no_such_endpoint",
+                "the service has no such endpoint; `GET /services/NAME` lists them",
+            ),
+            SteeringError::NotRegistered => (
+                StatusCode::NOT_FOUND,
+                "not_registered",
+                "nothing is registered under this id (any more): register again",
+            ),
+            SteeringError::NotARegistry => (
+                StatusCode::CONFLICT,
+                "not_a_registry",
+                "nobody can register: the service has no `discovery: { registry: {} }`",
+            ),
+            SteeringError::Full => (
+                StatusCode::INSUFFICIENT_STORAGE,
+                "registry_full",
+                "the service has as many registrations as it may have",
+            ),
+        };
+        Self(status, code, why.to_owned())
+    }
+}
+
+fn replied(result: Result<(StatusCode, Value), Refusal>) -> Reply {
+    match result {
+        Ok((status, value)) => json(status, &value),
+        Err(Refusal(status, code, why)) => error(status, code, &why),
+    }
+}
+
+/// So much of a body is logged.
+const TOLD: usize = 256;
+
+/// Who changed what, for the operational log. Renewals are many and change nothing.
+fn tell(asked: &Asked<'_>, reply: &Reply) {
+    let (peer, method, path) = (asked.peer.to_string(), asked.head.method.as_str(), asked.head.uri.path());
+    let status = reply.status().as_u16();
+    if method == "PUT" && path.contains("/registrations/") {
+        return tracing::debug!(peer, path, status, "renewal");
+    }
+    let body = String::from_utf8_lossy(asked.body.get(..TOLD).unwrap_or(asked.body));
+    tracing::info!(peer, method, path, body = &*body, status, "admin request");
+}
+
+/// Percent-decoded; what is no triplet stays as it is.
+fn decoded(segment: &str) -> String {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes();
+    while let [first, after @ ..] = rest {
+        let triplet = after.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        match triplet.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use http::Request;
+    use http_body_util::BodyExt;
+    use tidegate_config::config::Secret;
+    use tidegate_core::clock::{Clock, ManualClock};
+    use tidegate_proxy::Solo;
+    use tidegate_proxy::net::Net;
+    use tidegate_proxy::telemetry::{LogWriter, Metrics};
+
+    use super::*;
+    use crate::admin::routes::{self, Role};
+    use crate::status::InUse;
+
+    const SERVICES: &str = "\
+services:
+  app: { endpoints: [\"http://[::1]:81\", \"http://b.test:82\"], circuit_breaker: { per: service }, concurrency: { max: 5 } }
+  open: { discovery: { registry: { ttl: 10s } } }
+routes: [{ match: { path_prefix: / }, service: app }, { match: { path_prefix: /open }, service: open }]
+";
+
+    /// A gateway with these services, and its token.
+    async fn tell(token: Option<&str>, story: impl AsyncFnOnce(&Status)) {
+        let steps = async {
+            let clock = Clock::Manual(ManualClock::new(Duration::from_secs(1_000)));
+            let config = Arc::new(tidegate_config::from_yaml(SERVICES).expect("valid").config);
+            let metrics = Metrics::new();
+            let log = LogWriter::start(None, Arc::clone(metrics.log())).expect("a thread");
+            let telemetry = (Arc::clone(&metrics), log.sender());
+            let solo = Solo::new(&config, clock.clone(), Net::System, telemetry).expect("a gateway");
+            let status = Status::new(metrics, Arc::clone(solo.upstreams()), clock);
+            status.use_now(InUse { token: token.map(|token| Secret(token.into())), ..InUse::default() });
+            story(&status).await;
+        };
+        tokio::task::LocalSet::new().run_until(steps).await;
+    }
+
+    async fn ask(status: &Status, method: Method, path: &str, body: &str) -> (u16, Value) {
+        let request = Request::builder().method(method).uri(path).header("host", "localhost");
+        let request = request.header("authorization", "Bearer t0ken").body(()).expect("a request");
+        let (head, ()) = request.into_parts();
+        let (local, peer) = ([127, 0, 0, 1].into(), ([127, 0, 0, 1], 4711).into());
+        let asked = Asked { role: Role::Admin, local, peer, head: &head, body: body.as_bytes() };
+        let reply = routes::answer(&asked, status);
+        let code = reply.status().as_u16();
+        let body = reply.into_body().collect().await.expect("a body").to_bytes();
+        (code, serde_json::from_slice(&body).expect("JSON"))
+    }
+
+    #[tokio::test]
+    async fn a_service_is_shown_with_its_settings() {
+        tell(None, async |status| {
+            let (code, app) = ask(status, Method::GET, "/services/app", "").await;
+            assert_eq!((code, &app["name"], &app["in_service"]), (200, &"app".into(), &2.into()));
+            assert_eq!(app["breaker"]["settings"]["per"], "service");
+            assert_eq!(app["concurrency"], json!({ "inside": 0, "waiting": 0, "max": 5, "queue": 0 }));
+            assert_eq!(app["retries_left"], 3);
+            assert_eq!(app["discovery"], Value::Null);
+            assert_eq!(app["endpoints"][0]["authority"], "[::1]:81");
+            let (_, all) = ask(status, Method::GET, "/services/", "").await;
+            assert_eq!(all["services"].as_array().map(Vec::len), Some(2));
+            assert_eq!(all["services"][0]["states"], json!({ "healthy": 2 }));
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn without_a_token_in_the_configuration_nothing_is_changed_whatever_the_client_says() {
+        tell(None, async |status| {
+            for (method, path) in [
+                (Method::POST, "/services/app/endpoints/b.test:82/drain"),
+                (Method::PUT, "/services/app/breaker"),
+                (Method::POST, "/services/open/registrations"),
+                (Method::DELETE, "/services/open/registrations/a"),
+            ] {
+                let (code, told) = ask(status, method, path, "").await;
+                assert_eq!((code, &told["code"]), (403, &"no_admin_token".into()), "{path}");
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_in_brackets_is_named_with_or_without_percents() {
+        tell(Some("t0ken"), async |status| {
+            let path = "/services/app/endpoints/%5B::1%5D:81/weight";
+            let (code, app) = ask(status, Method::PUT, path, r#"{"weight": 4}"#).await;
+            assert_eq!((code, &app["endpoints"][0]["weight"]), (200, &4.into()));
+            assert_eq!(decoded("[::1]:81"), decoded("%5b::1%5D%3a81"));
+            assert_eq!(decoded("100%"), "100%");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_registration_is_an_endpoint_in_the_words_of_the_configuration() {
+        tell(Some("t0ken"), async |status| {
+            let path = "/services/open/registrations";
+            let body = r#"{"url": "http://c.test:83", "weight": 2, "zone": "z", "priority": 1}"#;
+            let (code, told) = ask(status, Method::POST, path, body).await;
+            assert_eq!((code, told), (201, json!({ "id": "c.test:83", "ttl_seconds": 10.0 })));
+            let (_, list) = ask(status, Method::GET, path, "").await;
+            let expected = json!({
+                "url": "http://c.test:83", "weight": 2, "zone": "z", "priority": 1, "id": "c.test:83", "expires_seconds": 10.0,
+            });
+            assert_eq!(list["registrations"], json!([expected]));
+            for wrong in ["", "[]", "\"http://c.test\"", r#"{"url": "http://c.test/path"}"#, r#"{"ulr": "http://c.test"}"#] {
+                let (code, told) = ask(status, Method::POST, path, wrong).await;
+                assert_eq!((code, &told["code"]), (400, &"bad_body".into()), "{wrong}: {told}");
+            }
+        })
+        .await;
+    }
+
+    #[test]
+    fn only_what_is_below_services_is_read_as_that() {
+        assert_eq!(path("/services"), Some(vec![]));
+        assert_eq!(path("/services/a%2Fb/x"), Some(vec!["a/b".to_owned(), "x".to_owned()]));
+        assert_eq!(path("/servicesX"), None);
+        assert_eq!(path("/config"), None);
+        assert!(methods(&["a", "endpoints", "b", "explode"]).is_empty());
+    }
+}
