@@ -9,10 +9,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use tidegate_config::config::{Discovery, Endpoint};
+use serde_json::{Map, Value};
+use tidegate_config::config::{Discovery, Endpoint, RegistryDiscovery};
 use tidegate_config::{Config, endpoint_list};
-use tidegate_proxy::Upstreams;
+use tidegate_proxy::{Registration, Upstreams};
 
 /// How often to look for what changed by time alone.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -89,31 +89,20 @@ impl Registry {
 
     /// Writes what changed since it was written last.
     pub(crate) fn write_changed(&self) {
-        for (service, registry, revision) in self.upstreams.registries_in_use() {
-            let before = self.kept(&registry.file);
+        for (service, RegistryDiscovery { file, .. }, revision) in self.upstreams.registries_in_use() {
+            let before = self.kept(&file);
             if before.revision == Some(revision) {
                 continue;
             }
             // A service that is gone meanwhile needs no file.
             let Ok(registrations) = self.upstreams.registrations(&service) else { continue };
-            let list: Vec<Value> = registrations.iter().map(|registration| written(&registration.endpoint)).collect();
-            let file = registry.file.display().to_string();
-            let kept = match write(&registry.file, &format!("{:#}\n", Value::from(list))) {
-                Ok(()) => {
-                    if before.trouble.is_some() {
-                        tracing::info!(service = &*service, file, "registrations can be saved");
-                    }
-                    Kept { revision: Some(revision), trouble: None }
-                }
-                Err(error) => {
-                    let trouble = error.to_string();
-                    if before.trouble.as_ref() != Some(&trouble) {
-                        tracing::warn!(service = &*service, file, "registrations cannot be saved: {trouble}");
-                    }
-                    Kept { trouble: Some(trouble), ..before }
-                }
+            let result = write(&file, &registrations);
+            tell(&service, &file, (&before, &result));
+            let kept = match result {
+                Ok(()) => Kept { revision: Some(revision), trouble: None },
+                Err(error) => Kept { trouble: Some(error.to_string()), ..before },
             };
-            self.state().files.insert(registry.file, kept);
+            self.state().files.insert(file, kept);
         }
     }
 
@@ -159,16 +148,18 @@ impl Writer {
 }
 
 /// An endpoint in the words of a configuration.
-pub(crate) fn written(endpoint: &Endpoint) -> Value {
+pub(crate) fn written(endpoint: &Endpoint) -> Map<String, Value> {
     let scheme = if endpoint.tls { "https" } else { "http" };
-    let mut value = json!({ "url": format!("{scheme}://{}", endpoint.authority), "weight": endpoint.weight });
+    let mut words = Map::new();
+    words.insert("url".into(), format!("{scheme}://{}", endpoint.authority).into());
+    words.insert("weight".into(), endpoint.weight.into());
     if let Some(zone) = &endpoint.zone {
-        value["zone"] = (&**zone).into();
+        words.insert("zone".into(), (&**zone).into());
     }
     if endpoint.priority > 0 {
-        value["priority"] = endpoint.priority.into();
+        words.insert("priority".into(), endpoint.priority.into());
     }
-    value
+    words
 }
 
 /// A file that is not there yet is empty.
@@ -180,14 +171,26 @@ fn read(file: &Path) -> Result<Vec<Endpoint>, String> {
     }
 }
 
+/// Logs the first failure of a row, and the end of it.
+fn tell(service: &str, file: &Path, (before, result): (&Kept, &io::Result<()>)) {
+    let file = file.display().to_string();
+    match result {
+        Ok(()) if before.trouble.is_some() => tracing::info!(service, file, "registrations can be saved"),
+        Ok(()) => {}
+        Err(error) if before.trouble == Some(error.to_string()) => {}
+        Err(error) => tracing::warn!(service, file, "registrations cannot be saved: {error}"),
+    }
+}
+
 /// Whatever happens meanwhile, the file is the old one or the new one.
-fn write(file: &Path, text: &str) -> io::Result<()> {
+fn write(file: &Path, registrations: &[Registration]) -> io::Result<()> {
+    let list: Value = registrations.iter().map(|one| Value::Object(written(&one.endpoint))).collect();
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let mut name = file.as_os_str().to_owned();
     name.push(".tmp");
     let mut new = File::create(&name)?;
-    new.write_all(text.as_bytes())?;
+    new.write_all(format!("{list:#}\n").as_bytes())?;
     new.sync_all()?;
     fs::rename(&name, file)?;
     File::open(folder)?.sync_all()
@@ -197,9 +200,9 @@ fn write(file: &Path, text: &str) -> io::Result<()> {
 mod tests {
     use tidegate_config::one_endpoint;
     use tidegate_core::clock::{Clock, ManualClock};
+    use tidegate_proxy::Solo;
     use tidegate_proxy::net::Net;
     use tidegate_proxy::telemetry::{LogWriter, Metrics};
-    use tidegate_proxy::{Registration, Solo};
 
     use super::*;
 
@@ -246,7 +249,7 @@ mod tests {
 
     fn told(upstreams: &Upstreams) -> Vec<String> {
         let registrations = upstreams.registrations("app").expect("a registry");
-        registrations.iter().map(|Registration { endpoint, .. }| written(endpoint).to_string()).collect()
+        registrations.iter().map(|Registration { endpoint, .. }| Value::Object(written(endpoint)).to_string()).collect()
     }
 
     #[tokio::test]

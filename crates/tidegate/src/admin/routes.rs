@@ -62,7 +62,7 @@ pub(super) fn answer(asked: &Asked<'_>, status: &Status) -> Reply {
     if role == Role::Admin
         && let Some(path) = services::path(head.uri.path())
     {
-        return services::answer(asked, path, status);
+        return services::answer(asked, &path, status);
     }
     if head.method != Method::GET && head.method != Method::HEAD {
         let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");

@@ -25,7 +25,7 @@ pub(super) fn path(path: &str) -> Option<Vec<String>> {
 }
 
 /// Answers what is asked of these segments.
-pub(super) fn answer(asked: &Asked<'_>, path: Vec<String>, status: &Status) -> Reply {
+pub(super) fn answer(asked: &Asked<'_>, path: &[String], status: &Status) -> Reply {
     let segments: Vec<&str> = path.iter().map(String::as_str).collect();
     let methods = methods(&segments);
     let method = if asked.head.method == Method::HEAD { &Method::GET } else { &asked.head.method };
@@ -225,16 +225,9 @@ fn decoded(segment: &str) -> String {
     let mut rest = segment.as_bytes();
     while let [first, after @ ..] = rest {
         let triplet = after.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
-        match triplet.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
+        let byte = triplet.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        bytes.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { after.get(2..).unwrap_or_default() } else { after };
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -291,6 +284,13 @@ routes: [{ match: { path_prefix: / }, service: app }, { match: { path_prefix: /o
         (code, serde_json::from_slice(&body).expect("JSON"))
     }
 
+    async fn refused(status: &Status, calls: &[(Method, &str, &str)], (expected, code): (u16, &str)) {
+        for (method, path, body) in calls {
+            let (status, told) = ask(status, method.clone(), path, body).await;
+            assert_eq!((status, told["code"].as_str()), (expected, Some(code)), "{path} {body}: {told}");
+        }
+    }
+
     #[tokio::test]
     async fn a_service_is_shown_with_its_settings() {
         tell(None, async |status| {
@@ -311,15 +311,13 @@ routes: [{ match: { path_prefix: / }, service: app }, { match: { path_prefix: /o
     #[tokio::test]
     async fn without_a_token_in_the_configuration_nothing_is_changed_whatever_the_client_says() {
         tell(None, async |status| {
-            for (method, path) in [
-                (Method::POST, "/services/app/endpoints/b.test:82/drain"),
-                (Method::PUT, "/services/app/breaker"),
-                (Method::POST, "/services/open/registrations"),
-                (Method::DELETE, "/services/open/registrations/a"),
-            ] {
-                let (code, told) = ask(status, method, path, "").await;
-                assert_eq!((code, &told["code"]), (403, &"no_admin_token".into()), "{path}");
-            }
+            let calls = [
+                (Method::POST, "/services/app/endpoints/b.test:82/drain", ""),
+                (Method::PUT, "/services/app/breaker", ""),
+                (Method::POST, "/services/open/registrations", ""),
+                (Method::DELETE, "/services/open/registrations/a", ""),
+            ];
+            refused(status, &calls, (403, "no_admin_token")).await;
         })
         .await;
     }
@@ -348,10 +346,9 @@ routes: [{ match: { path_prefix: / }, service: app }, { match: { path_prefix: /o
                 "url": "http://c.test:83", "weight": 2, "zone": "z", "priority": 1, "id": "c.test:83", "expires_seconds": 10.0,
             });
             assert_eq!(list["registrations"], json!([expected]));
-            for wrong in ["", "[]", "\"http://c.test\"", r#"{"url": "http://c.test/path"}"#, r#"{"ulr": "http://c.test"}"#] {
-                let (code, told) = ask(status, Method::POST, path, wrong).await;
-                assert_eq!((code, &told["code"]), (400, &"bad_body".into()), "{wrong}: {told}");
-            }
+            let wrong = ["", "[]", "\"http://c.test\"", r#"{"url": "http://c.test/path"}"#, r#"{"ulr": "http://c.test"}"#];
+            let calls = wrong.map(|body| (Method::POST, path, body));
+            refused(status, &calls, (400, "bad_body")).await;
         })
         .await;
     }

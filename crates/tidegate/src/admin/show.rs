@@ -64,10 +64,10 @@ pub(super) fn registrations(report: &ServiceReport, registrations: &[Registratio
     let Some(Discovery::Registry(registry)) = &report.config.discovery else { return Value::Null };
     let now = status.now();
     let one = |registration: &Registration| {
-        let mut value = written(&registration.endpoint);
-        value["id"] = (&*registration.endpoint.authority).into();
-        value["expires_seconds"] = until(registration.expires, now).into();
-        value
+        let mut words = written(&registration.endpoint);
+        words.insert("id".into(), (&*registration.endpoint.authority).into());
+        words.insert("expires_seconds".into(), until(registration.expires, now).into());
+        Value::Object(words)
     };
     json!({
         "ttl_seconds": seconds(registry.ttl),
@@ -117,16 +117,18 @@ fn breaker(settings: &CircuitBreaker) -> Value {
         BreakerScope::Endpoint => "endpoint",
         BreakerScope::Service => "service",
     };
-    let mut value = json!({ "per": per, "open_seconds": seconds(settings.open), "half_open_requests": settings.half_open_requests });
-    match settings.trip {
-        Trip::Consecutive(failures) => value["consecutive_failures"] = failures.into(),
+    let trip = match settings.trip {
+        Trip::Consecutive(failures) => json!({ "consecutive_failures": failures }),
         Trip::Ratio { share, min_requests, window } => {
-            value["failure_ratio"] = share.into();
-            value["min_requests"] = min_requests.into();
-            value["window_seconds"] = seconds(window).into();
+            json!({ "failure_ratio": share, "min_requests": min_requests, "window_seconds": seconds(window) })
         }
-    }
-    value
+    };
+    json!({
+        "per": per,
+        "trip": trip,
+        "open_seconds": seconds(settings.open),
+        "half_open_requests": settings.half_open_requests,
+    })
 }
 
 fn discovery(report: &ServiceReport) -> Value {
