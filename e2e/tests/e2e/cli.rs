@@ -21,7 +21,7 @@ fn ten_mistakes_are_shown_in_one_run_each_with_its_place_and_advice() {
                 orders: { url: 12 }\nroutes:\n- match: { path: \"/a/{id\" }\n  service: users\n- match: { path: /b }\n  service: user\n\
                 - match: { path: /c }\n  service: users\n  timeout: soon\n- match: { path: /d, methods: [GET], methods: [PUT] }\n  \
                 service: users\n- match: { path: /e }\n- match: { path: /f, host: \"a b\" }\n  service: users\n\
-                - match: { path: /g }\n  service: users\n  retry: { attempts: 2 }\n- { match: { path: /h }, respond: { status: 9000 } }\n";
+                - match: { path: /g }\n  service: users\n  cache: { ttl: 60 }\n- { match: { path: /h }, respond: { status: 9000 } }\n";
     let file = folder.write("bad.yaml", yaml).display().to_string();
     let checked = tidegate(&["check", &file], &[]);
     assert_eq!(checked.code, 1);
