@@ -249,6 +249,19 @@ mod tests {
         Tried { outcome, method, replayable: true, tries: 1, left: None, retry_after: None }
     }
 
+    #[test]
+    fn what_is_left_is_what_can_be_taken() {
+        let now = start();
+        let budget = Budget::new(0.5, 2, now);
+        assert_eq!(budget.left(now), 2);
+        (0..10).for_each(|_| budget.request(now));
+        for left in (0..5).rev() {
+            assert!(budget.try_take(now));
+            assert_eq!(budget.left(now), left);
+        }
+        assert!(!budget.try_take(now));
+    }
+
     fn retries(retry: &Retry, tried: &Tried<'_>) -> bool {
         decide(retry, tried, 0) != Decision::Stop
     }
