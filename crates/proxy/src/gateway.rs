@@ -269,7 +269,10 @@ fn share_out(sockets: &BTreeMap<Key, Bound>, workers: usize) -> io::Result<Vec<V
 fn start_worker(parts: Parts) -> io::Result<WorkerHandle> {
     let (commands, received) = mpsc::unbounded_channel();
     let (open, ended) = watch::channel(0);
+    let (ready, is_ready) = std::sync::mpsc::channel();
     let name = format!("worker-{}", parts.number);
-    let thread = thread::Builder::new().name(name).spawn(move || run::worker(parts, received, &open))?;
+    let thread = thread::Builder::new().name(name).spawn(move || run::worker(parts, received, (&open, &ready)))?;
+    // Nobody is given a socket that is not accepted from: what it was sent would wait for ever.
+    is_ready.recv().unwrap_or_else(|_| Err(io::Error::other("a worker ended at once")))?;
     Ok(WorkerHandle { commands, ended, thread: Mutex::new(Some(thread)) })
 }

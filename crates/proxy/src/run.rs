@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,17 +44,21 @@ pub(crate) struct Socket {
     pub(crate) accepts: std::net::TcpListener,
 }
 
-/// Runs a worker until it is told to end. `ended` is told how many connections were cut off.
-pub(crate) fn worker(parts: Parts, commands: mpsc::UnboundedReceiver<Command>, ended: &watch::Sender<usize>) {
+/// Runs a worker until it is told to end. `ended` is told how many connections were cut off, `ready` whether it runs at all.
+pub(crate) fn worker(
+    parts: Parts,
+    commands: mpsc::UnboundedReceiver<Command>,
+    (ended, ready): (&watch::Sender<usize>, &std::sync::mpsc::Sender<io::Result<()>>),
+) {
     let mut builder = Builder::new_current_thread();
     builder.enable_io().enable_time().event_interval(TURNS);
-    let runtime = match builder.build_local(LocalOptions::default()) {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(worker = parts.number, "a worker could not be started: {error}");
-            return;
-        }
+    let (runtime, is_ready) = match builder.build_local(LocalOptions::default()) {
+        Ok(runtime) => (Some(runtime), Ok(())),
+        Err(error) => (None, Err(error)),
     };
+    // Whoever started it waits for this word.
+    ready.send(is_ready).ok();
+    let Some(runtime) = runtime else { return };
     let left = runtime.block_on(async move {
         let worker = Worker::new(parts, Rc::new(Net::System));
         let _tending = spawn_local(Rc::clone(&worker).tend());
@@ -123,7 +128,7 @@ fn door(worker: &Worker, snapshot: &Snapshot, socket: &Socket) -> Option<Rc<Door
     }))
 }
 
-fn listen(worker: &Rc<Worker>, socket: std::net::TcpListener, door: Rc<Door>) -> std::io::Result<Accepting> {
+fn listen(worker: &Rc<Worker>, socket: std::net::TcpListener, door: Rc<Door>) -> io::Result<Accepting> {
     let socket = Rc::new(TcpListener::from_std(socket)?);
     let door = Rc::new(RefCell::new(door));
     let current = Rc::clone(&door);

@@ -32,7 +32,7 @@ pub(crate) struct How<'a> {
 
 /// Opens a connection to `endpoint`; the caller bounds the time.
 pub(crate) async fn open(endpoint: &Rc<Endpoint>, how: How<'_>, permit: Permit) -> Result<Opened, Failure> {
-    let io = how.net.connect(endpoint, how.clock.now()).await.map_err(|unreachable| match unreachable {
+    let io = how.net.connect(endpoint, how.clock).await.map_err(|unreachable| match unreachable {
         Unreachable::Resolve(error) => Failure::Resolve(error),
         Unreachable::Connect(error) => Failure::Connect(error),
     })?;

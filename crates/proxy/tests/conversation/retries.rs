@@ -123,7 +123,7 @@ fn tries_go_round_before_an_endpoint_is_asked_again() {
 }
 
 /// Answers whoever calls now, and tells how many that were.
-async fn all_are_busy(world: &World) -> usize {
+async fn all_are_busy(world: &World) -> u32 {
     let mut tries = 0;
     while world.was_called().await {
         let (_, mut endpoint) = world.called().await;
