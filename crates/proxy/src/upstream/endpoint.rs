@@ -20,6 +20,9 @@ use crate::telemetry::{Held, PoolCells};
 /// How long the answer of the system's resolver is used for further connections.
 const RESOLVED_FOR: Duration = Duration::from_secs(5);
 
+/// How long more connections than `max_idle` may be idle.
+const MOMENT: Duration = Duration::from_millis(200);
+
 /// An endpoint of a service, on one worker.
 pub(crate) struct Endpoint {
     pub(crate) config: Arc<config::Endpoint>,
@@ -115,18 +118,14 @@ impl Endpoint {
         if self.owners.get() == 0 || !self.may_be_reused(&connection, now) {
             return;
         }
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() >= self.pool.max_idle {
-            idle.pop_front();
-        }
         if self.pool.max_idle > 0 {
-            idle.push_back(Idle { connection, since: now });
+            self.idle.borrow_mut().push_back(Idle { connection, since: now });
         }
-        drop(idle);
         self.wake_waiting();
     }
 
-    /// Closes idle connections that have waited too long or that the peer has closed.
+    /// Closes idle connections that have waited too long, that the peer has closed, or that are too many. The last only if
+    /// they were not used a moment ago: under load, connections come and go between two requests of the same client.
     pub(crate) fn prune(&self, now: Instant) {
         let all = std::mem::take(&mut *self.idle.borrow_mut());
         let kept: VecDeque<_> = all
@@ -136,7 +135,14 @@ impl Endpoint {
                 keep.then_some(idle)
             })
             .collect();
-        *self.idle.borrow_mut() = kept;
+        let mut idle = self.idle.borrow_mut();
+        *idle = kept;
+        while idle.len() > self.pool.max_idle
+            && idle.front().is_some_and(|oldest| now.saturating_duration_since(oldest.since) >= MOMENT)
+        {
+            idle.pop_front();
+        }
+        drop(idle);
         self.sessions.borrow_mut().retain(|session| session.is_open());
     }
 

@@ -117,7 +117,7 @@ pub(crate) struct ServiceTimeoutsFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PoolFile {
-    /// How many may wait for a request.
+    /// How many may wait for a request for longer than a moment.
     pub max_idle: Option<u32>,
     /// How long one may wait for a request.
     pub idle_timeout: Option<Duration>,
