@@ -30,15 +30,12 @@ pub(crate) async fn forward_to(
     live.facts.service = Some(Arc::clone(&service.plan));
     let choice = choice(service, &live.exchange, route);
     let mirror = local.shaping.mirror(live, route);
+    remove_deadlines(&mut live.exchange, local, &service.plan.config);
     let upgrade = prepare(&mut live.exchange, local, route)?;
     if let (Some(mirror), None) = (mirror, upgrade) {
         mirror.copy(&live.worker, &mut live.exchange);
     }
     let exchange = &mut live.exchange;
-    if let Some(name) = &service.plan.config.deadline_header {
-        // Each try says how much is left of the gateway's own.
-        exchange.head.fields.remove(&**name);
-    }
     let interim = |mut head: ResponseHead| {
         forward::interim(&mut head.fields);
         (means.interim)(head);
@@ -52,6 +49,7 @@ pub(crate) async fn forward_to(
         read: config.timeouts.read,
         stream_idle: local.snapshot.config.server.timeouts.stream_idle,
         write: config.timeouts.write,
+        began: exchange.started,
         deadline: route.timeout.map(|timeout| exchange.started + timeout),
         try_limit: None,
         clock: &live.worker.clock,
@@ -65,6 +63,7 @@ pub(crate) async fn forward_to(
         deadline_header: config.deadline_header.as_deref(),
         at: None,
     };
+    let mut by_fallback = false;
     let mut called = service.call(&mut attempt, &mut live.facts.tried).await;
     if let (Err(failure), Some(fallback)) = (&called, &config.fallback)
         && failure.is_outage()
@@ -77,13 +76,16 @@ pub(crate) async fn forward_to(
                 let other = other(local, name)?;
                 attempt.take_terms(&other.plan.config);
                 called = other.call(&mut attempt, &mut live.facts.tried).await;
+                by_fallback = true;
             }
         }
     }
     let reply = called.map_err(|failure: Failure| failure.rejection())?;
     let ended = live.facts.tried.ended;
     live.facts.upstream = ended.map(|ended| ended.saturating_duration_since(exchange.started));
-    keep_with_endpoint(live, service, choice);
+    if !by_fallback {
+        keep_with_endpoint(live, service, choice);
+    }
     Ok(returned(live, local, reply, upgrade))
 }
 
@@ -126,6 +128,19 @@ fn prepare<'a>(exchange: &mut Exchange, local: &Local, route: &'a Route) -> Resu
         },
     );
     Ok(upgrade)
+}
+
+/// Each try says itself how much time is left, to whichever service it goes: a client's own word about it never passes.
+fn remove_deadlines(exchange: &mut Exchange, local: &Local, service: &config::Service) {
+    let fallback = match &service.fallback {
+        Some(Fallback::Service(name)) => other(local, name).ok(),
+        Some(Fallback::Respond(_)) | None => None,
+    };
+    let names =
+        [service.deadline_header.as_deref(), fallback.and_then(|other| other.plan.config.deadline_header.as_deref())];
+    for name in names.into_iter().flatten() {
+        exchange.head.fields.remove(name);
+    }
 }
 
 fn retry<'a>(route: &'a Route, service: &'a config::Service) -> Option<&'a Retry> {

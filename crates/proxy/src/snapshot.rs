@@ -148,10 +148,10 @@ fn client_tls(service: &config::Service, roots: &SystemRoots) -> Result<Option<A
     }
     match &service.discovery {
         Some(discovery) => match discovery.endpoints_use_tls() {
-            Some(true) => built().map(Some),
             Some(false) => Ok(None),
-            // Who has no authorities may still have endpoints without TLS.
-            None => Ok(built().ok()),
+            // Who has no authorities may still have endpoints without TLS; what was written must hold.
+            None if service.tls == config::UpstreamTls::default() => Ok(built().ok()),
+            Some(true) | None => built().map(Some),
         },
         None => Ok(None),
     }

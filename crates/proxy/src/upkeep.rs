@@ -94,6 +94,8 @@ fn discover(from: &config::Discovery, plan: &Arc<Plan>, means: &Means) -> Task {
     let publish = move |news| {
         let Shared { cluster, source, .. } = &*told.shared;
         match news {
+            // What a discovery learns that is not configured any more is nobody's concern.
+            News::Endpoints(_) if !cluster.follows(&told.config) => {}
             News::Endpoints(endpoints) => {
                 cluster.discovered(endpoints, clock.now());
                 source.succeeded(clock.wall());

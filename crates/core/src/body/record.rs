@@ -67,6 +67,15 @@ impl Recording {
         }
     }
 
+    /// True if something was let go, or the stream failed: there is nothing to replay any more.
+    pub fn is_torn(&self) -> bool {
+        match &self.0 {
+            Kept::Whole(_) => false,
+            Kept::Tape(tape) => tape.borrow().broken,
+            Kept::Nothing => true,
+        }
+    }
+
     /// True if all of the body is kept, so that several tries may send it at the same time.
     pub fn is_whole(&self) -> bool {
         match &self.0 {

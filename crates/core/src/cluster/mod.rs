@@ -99,6 +99,11 @@ impl Cluster {
         self.change(now, |machine| machine.discovered(endpoints, now));
     }
 
+    /// Whether this is the configuration that it was given last.
+    pub fn follows(&self, config: &Arc<config::Service>) -> bool {
+        Arc::ptr_eq(&self.common.config.load(), config)
+    }
+
     /// The number of the current view.
     #[inline]
     pub fn revision(&self) -> u64 {

@@ -101,7 +101,10 @@ pub(super) fn laggards(paces: &[Pace], rules: &OutlierDetection, now: Nanos) -> 
     for (place, pace) in paces.iter().enumerate() {
         let answered_since = |since: u64| paces.iter().any(|pace| pace.last_answer.0 > since);
         let silent = silence(pace, window.without(place), factor, now);
-        if let Some(silent) = silent.filter(|silent| answered_since(now.0.saturating_sub(*silent))) {
+        let others: u64 = paces.iter().map(|pace| u64::from(pace.recent.count)).sum();
+        // A few quick answers elsewhere say nothing about long polls here.
+        let others_answer = others - u64::from(pace.recent.count) >= u64::from(rules.min_requests);
+        if let Some(silent) = silent.filter(|silent| others_answer && answered_since(now.0.saturating_sub(*silent))) {
             found.push((Duration::from_nanos(silent), place, Reason::Silent));
         } else if paces.len() >= 3 && is_slow(pace, recent.without(place), factor, rules.min_requests) {
             found.push((pace.recent.mean, place, Reason::Slow));

@@ -76,8 +76,18 @@ impl View {
     /// Trials go first, so that recovery does not depend on the strategy.
     #[inline]
     fn trial(&self, pick: &Pick<'_>) -> Option<(usize, &Arc<Member>, Pass)> {
+        if self.trials.is_empty() || self.is_settled(pick) {
+            return None;
+        }
         let free = self.trials.iter().filter(|index| !pick.excluded.contains(index));
         free.copied().find_map(|index| self.enter(index))
+    }
+
+    /// Whether the request has an endpoint of its own that takes requests: no trial is worth a session.
+    fn is_settled(&self, pick: &Pick<'_>) -> bool {
+        let Some(key) = pick.preferred else { return false };
+        let mut members = self.members.iter().enumerate().filter(|(index, _)| !self.trials.contains(index));
+        members.any(|(_, member)| member.key == key && member.in_service())
     }
 
     /// Whom the strategies name, unless they may not be used any more since this view was made.

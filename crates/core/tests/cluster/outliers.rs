@@ -254,8 +254,19 @@ fn with_fewer_than_three_nobody_is_slow() {
 fn silent(world: &mut World, time: Duration) {
     for _ in 0..time.as_millis() / 100 {
         world.wait(millis(100));
+        world.answers("b", millis(1), 2);
+    }
+}
+
+#[test]
+fn a_few_quick_answers_elsewhere_do_not_make_long_polls_an_offence() {
+    let mut world = world("ab");
+    let _polls: Vec<_> = (0..10).map(|_| world.ticket("a").expect("it takes requests")).collect();
+    for _ in 0..20 {
+        world.wait(seconds(2));
         world.answers("b", millis(1), 1);
     }
+    assert_eq!(world.state("a"), State::Healthy);
 }
 
 #[test]

@@ -40,6 +40,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) write: Duration,
     /// Of the request, up to the reply's head.
     pub(crate) deadline: Option<Instant>,
+    /// When the request came.
+    pub(crate) began: Instant,
     /// Of this try, up to the reply's head; `None` if no other may follow.
     pub(crate) try_limit: Option<TryLimit>,
     pub(crate) clock: &'a Clock,
@@ -94,6 +96,7 @@ impl<'a> Attempt<'a> {
             stream_idle: timeouts.read,
             write: timeouts.write,
             deadline: None,
+            began: clock.now(),
             try_limit: None,
             clock,
             net,

@@ -71,6 +71,15 @@ impl Spare {
         }
     }
 
+    /// Whether there may be another try while this one waits.
+    fn is_kept(&self) -> bool {
+        match self {
+            Self::Whole(_) => true,
+            Self::Recording(recording) => !recording.is_torn(),
+            Self::None => false,
+        }
+    }
+
     /// The body for another try, after one that got a reply, which may still be reading the request.
     fn after_reply(&self) -> Option<Body> {
         match self {
@@ -210,7 +219,7 @@ impl Service {
     fn observe(&self, ticket: &mut Ticket, result: &Result<Reply, Failure>, (began, now): (Instant, Instant)) {
         let Some(outcome) = outcome(result) else { return };
         ticket.head(outcome, now);
-        if self.plan.config.hedge.is_some() {
+        if self.plan.config.hedge.is_some() && matches!(outcome, Outcome::Status(_) | Outcome::Timeout) {
             self.plan.shared.latencies.record(now.saturating_duration_since(began), now);
         }
     }
@@ -277,7 +286,7 @@ impl Service {
                 return Poll::Ready(done);
             }
             let Some(member) = member else { return Poll::Pending };
-            self.poll_lost(member, (clock, &mut alarm.borrow_mut()), &mut look, cx).map(Err)
+            self.poll_lost((member, spare), (clock, &mut alarm.borrow_mut()), &mut look, cx).map(Err)
         })
         .await
     }
@@ -285,14 +294,14 @@ impl Service {
     /// Ready if the endpoint has been taken out of service, and a further try is paid for; `look` is when to look next.
     fn poll_lost(
         &self,
-        member: &Member,
+        (member, spare): (&Member, &Spare),
         (clock, alarm): (&Clock, &mut Alarm),
         look: &mut Instant,
         cx: &mut Context<'_>,
     ) -> Poll<Failure> {
         while alarm.poll(cx, *look).is_ready() {
             *look += LOOK;
-            if member.is_lost() && self.may_add(clock, |cells| &cells.retries) {
+            if member.is_lost() && spare.is_kept() && self.may_add(clock, |cells| &cells.retries) {
                 return Poll::Ready(Failure::GivenUp);
             }
         }
@@ -367,6 +376,11 @@ impl Service {
                 }
             }
         };
+        if by_second {
+            // The first would have taken at least so long: without it, what is learnt would shrink with every hedge.
+            let now = attempt.clock.now();
+            self.plan.shared.latencies.record(now.saturating_duration_since(began), now);
+        }
         let attempts = first_tried.attempts + second_tried.attempts;
         *tried = if by_second { second_tried } else { first_tried };
         tried.attempts = attempts;
@@ -428,7 +442,9 @@ fn may_outwait(retry: Option<&config::Retry>, trail: &Trail) -> bool {
 
 /// When one try must have its reply's head: the last of them may use all the time that the request has.
 fn try_limit(attempt: &Attempt<'_>, now: Instant) -> Option<TryLimit> {
-    let time = attempt.retry.filter(|_| attempt.moves_on)?.per_try_timeout?;
+    // Of a body whose length nobody knows, more may come than is kept.
+    let fits = attempt.body.length().is_some();
+    let time = attempt.retry.filter(|_| attempt.moves_on && fits)?.per_try_timeout?;
     Some(TryLimit { until: now + time, time })
 }
 
@@ -442,6 +458,10 @@ fn outcome(result: &Result<Reply, Failure>) -> Option<Outcome> {
 
 /// The same in the words of who decides about retries.
 fn happened(result: &Result<Reply, Failure>) -> Option<retry::Outcome> {
+    if let Err(Failure::PoolExhausted) = result {
+        // Nothing was sent; whether the endpoint is well, nobody knows.
+        return Some(retry::Outcome::Connect);
+    }
     Some(match (outcome(result)?, result) {
         (Outcome::Connect, _) => retry::Outcome::Connect,
         (Outcome::Reset, Err(Failure::Broken { sent: false, .. })) => retry::Outcome::Reset { sent: false },

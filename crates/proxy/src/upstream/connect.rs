@@ -1,5 +1,6 @@
 //! Opening a connection to an endpoint: resolve, connect, TLS, and which protocol it speaks.
 
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -32,16 +33,21 @@ pub(crate) struct How<'a> {
 
 /// Opens a connection to `endpoint`; the caller bounds the time.
 pub(crate) async fn open(endpoint: &Rc<Endpoint>, how: How<'_>, permit: Permit) -> Result<Opened, Failure> {
-    let io = how.net.connect(endpoint, how.clock).await.map_err(|unreachable| match unreachable {
+    let stream = how.net.connect(endpoint, how.clock).await.map_err(|unreachable| match unreachable {
         Unreachable::Resolve(error) => Failure::Resolve(error),
         Unreachable::Connect(error) => Failure::Connect(error),
     })?;
-    let (io, alpn) = match (endpoint.config.tls, how.tls) {
+    let (stream, alpn) = match (endpoint.config.tls, how.tls) {
         (true, Some(config)) => {
             let name = how.server_name.unwrap_or(&endpoint.config.host);
-            tls::connect(config, name, io).await.map_err(Failure::Connect)?
+            tls::connect(config, name, stream).await.map_err(Failure::Connect)?
         }
-        _ => (io, Alpn::None),
+        // Never in clear what was meant to be private.
+        (true, None) => {
+            let reason = "the endpoint wants TLS, and this gateway has no authorities to trust";
+            return Err(Failure::Connect(io::Error::new(io::ErrorKind::Unsupported, reason)));
+        }
+        (false, _) => (stream, Alpn::None),
     };
     let http2 = match how.protocol {
         UpstreamProtocol::Http2 => true,
@@ -49,8 +55,8 @@ pub(crate) async fn open(endpoint: &Rc<Endpoint>, how: How<'_>, permit: Permit) 
         UpstreamProtocol::Auto => alpn == Alpn::Http2,
     };
     if http2 {
-        Session::open(io, Rc::clone(endpoint), permit, how.clock).await.map(Opened::Http2).map_err(Failure::Connect)
+        Session::open(stream, Rc::clone(endpoint), permit, how.clock).await.map(Opened::Http2).map_err(Failure::Connect)
     } else {
-        Ok(Opened::Http1(Connection::new(io, Rc::clone(endpoint), permit, how.clock.now())))
+        Ok(Opened::Http1(Connection::new(stream, Rc::clone(endpoint), permit, how.clock.now())))
     }
 }

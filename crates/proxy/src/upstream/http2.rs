@@ -465,7 +465,13 @@ impl Stream for ReplyBody {
 
     fn poll_progress(&mut self, cx: &mut Context<'_>) {
         let Some(pump) = &mut self.pump else { return };
-        match pump.poll(cx) {
+        let before = pump.sent;
+        let polled = pump.poll(cx);
+        if pump.sent != before || matches!(polled, Ok(Pumping::AwaitsBody)) {
+            // Who still takes the request, or waits for it, need not reply yet.
+            self.silent_since = None;
+        }
+        match polled {
             Ok(Pumping::AwaitsBody | Pumping::AwaitsPeer) => {}
             // The stream must not end with its sending half: the reply may still come.
             Ok(Pumping::Done) | Err(PumpError::Unwanted) => self.pump = None,

@@ -29,13 +29,25 @@ impl Waiting {
         self.silent_since = None;
     }
 
+    /// Whether most of the request's time was spent on waiting for the endpoint, and not for the client, a queue or others.
+    fn took_most(&self, sending: Sending, attempt: &Attempt<'_>) -> bool {
+        let since = match sending {
+            Sending::AwaitsBody => None,
+            Sending::AwaitsUpstream => self.stalled_since,
+            Sending::Done => self.silent_since,
+        };
+        let waited = since.map(|since| attempt.clock.now().saturating_duration_since(since));
+        let all = attempt.deadline.map(|deadline| deadline.saturating_duration_since(attempt.began));
+        waited.zip(all).is_some_and(|(waited, all)| waited * 2 >= all)
+    }
+
     /// Ready when the wait is over, and why.
     pub(crate) fn poll(&mut self, sending: Sending, attempt: &Attempt<'_>, cx: &mut Context<'_>) -> Poll<Failure> {
         let mut alarm = attempt.alarm.borrow_mut();
         if let Some(deadline) = attempt.deadline
             && alarm.poll(cx, deadline).is_ready()
         {
-            return Poll::Ready(Failure::DeadlinePassed { at_fault: sending != Sending::AwaitsBody });
+            return Poll::Ready(Failure::DeadlinePassed { at_fault: self.took_most(sending, attempt) });
         }
         let was_client = std::mem::replace(&mut self.is_client, sending == Sending::AwaitsBody);
         if let Some(limit) = attempt.try_limit.filter(|_| !self.is_client) {
