@@ -4,7 +4,7 @@
 use crate::problem::{Path, Problem, Problems, Segment};
 use crate::tree::{Map, Node, Value};
 
-const HELP: &str = "take it out, or write `off`: this version of Tidegate routes, balances, rewrites and answers, and limits time and size";
+const HELP: &str = "take it out, or write `off`: this version of Tidegate has routing, balancing, health checks, breakers, retries, discovery and traffic shaping";
 
 const TOP: &[&str] = &["rate_limit", "limits_store", "limits_memory", "auth", "cache", "tracing", "tests"];
 const SERVER: &[&str] = &["require_auth"];

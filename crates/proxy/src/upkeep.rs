@@ -136,7 +136,7 @@ fn tell(service: &str, cluster: &Cluster) {
             from = event.from.as_str(),
             to = event.to.as_str(),
             reason = event.reason.as_str(),
-            "endpoint"
+            "an endpoint changed its state"
         );
     }
 }

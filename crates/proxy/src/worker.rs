@@ -1,5 +1,5 @@
-//! One thread of the data plane: its view of the snapshot, its connections and pools. Nothing in it is shared with another
-//! worker, so nothing on a request's path takes a lock.
+//! One thread of the data plane: its view of the snapshot, its connections and pools. What it shares with other workers (the state
+//! of endpoints, budgets, limits) is atomic, so nothing on a request's path takes a lock.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
