@@ -5,7 +5,8 @@ use std::{cell::Cell, hint::black_box, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use tidegate_config::config::{Balancing, Key, StickyCookie};
-use tidegate_core::balance::{Balance, Candidate, Load, Nanos, Pick, Strategy, stable_hash};
+use tidegate_core::affinity::hash;
+use tidegate_core::balance::{Balance, Candidate, Load, Nanos, Pick, Strategy};
 
 const USAGE: &str = "usage: balance STRATEGY ENDPOINTS TURNS";
 
@@ -43,7 +44,7 @@ fn balancing(name: &str) -> Result<Balancing> {
 
 /// With one to five requests in flight and an answer in its past.
 fn candidate(index: u32) -> Candidate {
-    let key = stable_hash(format!("endpoint-{index}:8080").as_bytes());
+    let key = hash(format!("endpoint-{index}:8080").as_bytes());
     let load = Arc::new(Load::default());
     (0..=key % 5).for_each(|_| load.start());
     load.answered(Duration::from_micros(500 + key % 1000), Nanos(1_000_000_000));

@@ -17,7 +17,8 @@ use std::{
 
 use anyhow::{Context, Result};
 use tidegate_config::config::Balancing;
-use tidegate_core::balance::{Balance, Candidate, Load, Nanos, Pick, Strategy, stable_hash};
+use tidegate_core::affinity::hash;
+use tidegate_core::balance::{Balance, Candidate, Load, Nanos, Pick, Strategy};
 
 const ENDPOINTS: u32 = 10;
 /// Which one may be slow, and how much.
@@ -122,7 +123,7 @@ impl World {
         let cookie = self.cookies.get_mut(client).context("a client")?;
         let pick = Pick {
             random: self.choices.roll(),
-            affinity: Some(stable_hash(&client.to_le_bytes())),
+            affinity: Some(hash(&client.to_le_bytes())),
             preferred: *cookie,
             now: Nanos(now),
             active: self.active,
@@ -171,7 +172,7 @@ impl World {
 }
 
 fn candidate(index: u32) -> Candidate {
-    let key = stable_hash(format!("10.0.0.{index}:8080").as_bytes());
+    let key = hash(format!("10.0.0.{index}:8080").as_bytes());
     Candidate { index, weight: 1, key, load: Arc::new(Load::default()) }
 }
 
@@ -188,7 +189,7 @@ impl Dice {
 
     fn roll(&mut self) -> u64 {
         self.rolls += 1;
-        stable_hash(&(self.seed << 48 | self.rolls).to_le_bytes())
+        hash(&(self.seed << 48 | self.rolls).to_le_bytes())
     }
 
     /// From 0 up to, but without, 1.

@@ -1,11 +1,4 @@
-//! Numbers that look random: a hash that is the same in every process, and more random bits out of a few.
-
-/// A hash of `bytes` that every process and every version of Tidegate computes alike (FNV-1a, mixed), so that several gateways
-/// send the same key to the same endpoint. It does not resist an adversary.
-pub fn stable_hash(bytes: &[u8]) -> u64 {
-    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold))
-}
+//! Numbers that look random: more random bits out of a few.
 
 /// Every bit of the result depends on every bit of `bits`; different bits give different results (the end of `SplitMix64`).
 pub(super) fn mix(bits: u64) -> u64 {

@@ -118,7 +118,10 @@ fn ticks(now: Nanos) -> u32 {
 #[expect(clippy::cast_precision_loss, reason = "a part of a half-life has 11 bits")]
 fn remaining(age: u32) -> f32 {
     let half_life = 1 << Peak::HALF_LIFE_BITS;
-    let halvings = (age / half_life).min(100);
+    let halvings = age / half_life;
+    if halvings > 100 {
+        return 0.0;
+    }
     let power = f32::from_bits((127 - halvings) << 23);
     power * (1.0 - (age % half_life) as f32 / (2 * half_life) as f32)
 }

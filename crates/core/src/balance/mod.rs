@@ -20,7 +20,6 @@ use std::sync::Arc;
 use tidegate_config::config::Balancing;
 
 pub use consistent_hash::ConsistentHash;
-pub use hash::stable_hash;
 pub use ip_hash::IpHash;
 pub use least_connections::LeastConnections;
 pub use least_time::LeastTime;
@@ -43,7 +42,7 @@ pub struct Candidate {
     pub index: u32,
     /// Its share in relation to the others. 0 is never chosen.
     pub weight: u32,
-    /// A hash of its address that is the same in every process: see [`stable_hash`].
+    /// A hash of its address that is the same in every process: see [`crate::affinity::hash`].
     pub key: u64,
     /// What it has to do right now, as all workers count it.
     pub load: Arc<Load>,

@@ -11,6 +11,7 @@ use super::Cluster;
 use super::breaker::Circuit;
 use super::outlier::{self, Answers, Pace};
 use super::window::{Rolling, Tally};
+use crate::affinity;
 use crate::balance::{Load, Nanos};
 
 /// An endpoint with its live counters.
@@ -162,12 +163,8 @@ impl Counters {
     }
 }
 
-/// FNV-1a over scheme and authority, mixed once more so that similar addresses lie far apart.
+/// The same for an endpoint in every process: cookies name endpoints by it, and rings place them by it.
 pub(super) fn key(endpoint: &config::Endpoint) -> u64 {
-    let scheme: &[u8] = if endpoint.tls { b"https://" } else { b"http://" };
-    let bytes = scheme.iter().chain(endpoint.authority.as_bytes());
-    let hash = bytes
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    let mixed = (hash ^ hash >> 32).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    mixed ^ mixed >> 32
+    let scheme = if endpoint.tls { "https" } else { "http" };
+    affinity::hash(format!("{scheme}://{}", endpoint.authority).as_bytes())
 }

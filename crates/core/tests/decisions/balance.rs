@@ -6,7 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::strategy::Strategy as _;
 use tidegate_config::config::{Balancing, Key, StickyCookie};
-use tidegate_core::balance::{Balance, Candidate, Load, Nanos, Pick, RoundRobin, Strategy, stable_hash};
+use tidegate_core::affinity::hash;
+use tidegate_core::balance::{Balance, Candidate, Load, Nanos, Pick, RoundRobin, Strategy};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -27,7 +28,7 @@ fn all() -> [Balancing; 8] {
 fn candidates(weights: &[u32]) -> Vec<Candidate> {
     let numbered = weights.iter().zip(0..);
     let candidate = |(weight, index): (&u32, u32)| {
-        let key = stable_hash(format!("10.0.0.{index}:8080").as_bytes());
+        let key = hash(format!("10.0.0.{index}:8080").as_bytes());
         Candidate { index, weight: *weight, key, load: Arc::new(Load::default()) }
     };
     numbered.map(candidate).collect()
@@ -89,7 +90,7 @@ fn counts(balancing: &Balancing, candidates: &[Candidate], picks: u64) -> Vec<u3
     let (strategy, cursor) = (Strategy::new(balancing, candidates), Cell::new(0));
     let mut counts = vec![0; candidates.len()];
     for number in 0..picks {
-        let random = stable_hash(&number.to_le_bytes());
+        let random = hash(&number.to_le_bytes());
         let pick = Pick { random, affinity: Some(random), ..Pick::new(&cursor) };
         counts[strategy.pick(&pick).expect("somebody is chosen")] += 1;
     }
@@ -264,7 +265,7 @@ fn workers_on_many_threads_keep_one_count() {
 fn work(strategy: &Strategy, candidates: &[Candidate], worker: u64) {
     let cursor = Cell::new(0);
     for turn in 0..1000_u64 {
-        let random = stable_hash(&(turn << 8 | worker).to_le_bytes());
+        let random = hash(&(turn << 8 | worker).to_le_bytes());
         let pick = Pick { random, affinity: Some(random), ..Pick::new(&cursor) };
         let chosen = [(); 2].map(|()| strategy.pick(&pick).expect("somebody is chosen"));
         for index in chosen {
