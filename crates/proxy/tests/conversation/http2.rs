@@ -394,3 +394,28 @@ routes: [{ match: { path_prefix: / }, service: one }]
         assert_eq!(whole(second).await.1, "second");
     });
 }
+
+#[test]
+fn an_endpoint_that_still_takes_the_request_is_not_called_silent() {
+    let yaml = "
+server: { limits: { min_rate: off } }
+services: { one: { url: http://one.test:80, protocol: http2, retry: off, timeouts: { read: 5s } } }
+routes: [{ match: { path_prefix: / }, service: one }]
+";
+    tell(yaml, |world| async move {
+        let mut client = Client::connect(&world).await;
+        let (reply, mut upload) = client.post().await;
+        let endpoint = Endpoint::accept(&world).await;
+        let (request, mut respond) = endpoint.asked().await;
+        let mut received = request.into_body();
+        let mut sent = respond.send_response(Response::new(()), false).unwrap();
+        let mut reply = reply.await.unwrap().into_body();
+        for _ in 0..10 {
+            world.pass(seconds(4)).await;
+            upload.send_data(Bytes::from_static(b"a"), false).unwrap();
+            assert_eq!(received.data().await.unwrap().unwrap(), "a");
+        }
+        sent.send_data(Bytes::from_static(b"done"), true).unwrap();
+        assert_eq!(text(&mut reply).await.unwrap(), "done");
+    });
+}

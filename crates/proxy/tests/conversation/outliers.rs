@@ -1,5 +1,6 @@
 //! Endpoints that fall silent, fail or are drained, and the requests that wait for them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::world::{Party, World, tell};
@@ -177,5 +178,81 @@ fn an_endpoint_that_is_much_slower_than_the_others_is_taken_out() {
             client.answer().await;
         }
         assert!((3..=6).contains(&slow), "{slow}");
+    });
+}
+
+/// What five requests do to `one.test` that end with the route's timeout of 10 s; who takes requests after that.
+async fn after_five_deadlines(world: &World, drips: bool) -> BTreeSet<String> {
+    let mut late = 0;
+    while late < 5 {
+        let mut client = world.client();
+        client.say("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n").await;
+        let (authority, mut endpoint) = world.called().await;
+        if authority != "one.test" || !drips {
+            client.say("123456789").await;
+            endpoint.hear_until("123456789").await;
+        }
+        if authority != "one.test" {
+            endpoint.say(OK).await;
+            client.answer().await;
+            continue;
+        }
+        for _ in 0..9 {
+            world.pass(Duration::from_secs(1)).await;
+            if drips {
+                client.say("x").await;
+            }
+        }
+        world.pass(Duration::from_secs(1)).await;
+        assert!(client.answer().await.starts_with("HTTP/1.1 504 "));
+        late += 1;
+    }
+    let mut met = BTreeSet::new();
+    for _ in 0..4 {
+        met.insert(world.exchange(OK).await.0);
+    }
+    met
+}
+
+#[test]
+fn a_deadline_is_blamed_on_an_endpoint_that_was_waited_for_and_not_on_a_dripping_client() {
+    let yaml = TWO.replace("min_requests: 3", "consecutive_errors: 5, min_requests: 100");
+    let yaml = format!(
+        "server: {{ limits: {{ min_rate: off }} }}{}",
+        yaml.replace("service: s }]", "service: s, timeout: 10s }]")
+    );
+    for (drips, takers) in [(true, 2), (false, 1)] {
+        tell(&yaml, |world| async move {
+            assert_eq!(after_five_deadlines(&world, drips).await.len(), takers, "drips: {drips}");
+        });
+    }
+}
+
+#[test]
+fn a_request_that_cannot_be_sent_again_waits_for_its_endpoint_even_if_that_is_taken_out() {
+    let yaml = TWO.replace("outlier_detection", "retry: { buffer: 3B }, outlier_detection");
+    tell(&yaml, |world| async move {
+        let mut waiting = Vec::new();
+        while waiting.len() < 4 {
+            let mut client = world.client();
+            client.say("PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n").await;
+            let (authority, mut endpoint) = world.called().await;
+            endpoint.hear_until("0\r\n\r\n").await;
+            if authority == "one.test" {
+                waiting.push((client, endpoint));
+            } else {
+                endpoint.say(OK).await;
+                client.answer().await;
+            }
+        }
+        for _ in 0..16 {
+            world.pass(TICK).await;
+            silence(&world, 1).await;
+        }
+        assert_eq!(spread(&world, 4, "one.test").await, 0, "it is taken out");
+        for (client, mut endpoint) in waiting {
+            endpoint.say(OK).await;
+            assert!(client.answer().await.starts_with("HTTP/1.1 200 "));
+        }
     });
 }

@@ -9,6 +9,7 @@ const TWO: &str = "two.test";
 const GET: &str = "GET / HTTP/1.1\r\nHost: x.test\r\n\r\n";
 const POST: &str = "POST / HTTP/1.1\r\nHost: x.test\r\nContent-Length: 2\r\n\r\nhi";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const CLOSING: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
 const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy";
 /// More than the longest wait between two tries.
 const BACKOFF: Duration = Duration::from_millis(300);
@@ -293,6 +294,33 @@ fn connections_of_a_service_that_grew_are_kept() {
 fn a_retry_that_does_not_cover_silence_never_cuts_a_request_short() {
     tell(&two("retry: { on: [connect], per_try_timeout: 1s }", ""), |world| async move {
         let (client, _, mut endpoint) = asked(&world, GET).await;
+        world.pass(Duration::from_secs(9)).await;
+        endpoint.say(OK).await;
+        assert!(client.answer().await.starts_with("HTTP/1.1 200 "));
+    });
+}
+
+#[test]
+fn a_full_pool_leads_to_the_next_endpoint_after_the_connect_timeout() {
+    tell(&two("pool: { max_connections: 1 }, timeouts: { connect: 1s }", ""), |world| async move {
+        let (_hanging, first, _endpoint) = asked(&world, GET).await;
+        assert_eq!(world.exchange(CLOSING).await.0, other(&first));
+        let client = world.asks("/").await;
+        assert!(!world.was_called().await, "it is the full one's turn");
+        world.pass(Duration::from_secs(1)).await;
+        let (second, mut endpoint) = world.called().await;
+        assert_eq!(second, other(&first));
+        endpoint.say(OK).await;
+        assert!(client.answer().await.starts_with("HTTP/1.1 200 "));
+    });
+}
+
+#[test]
+fn a_body_that_outgrew_the_buffer_has_more_time_than_one_try() {
+    tell(&two("retry: { buffer: 3B, per_try_timeout: 1s }", ""), |world| async move {
+        let (mut client, _, mut endpoint) = asked(&world, PUT).await;
+        client.say("0\r\n\r\n").await;
+        endpoint.hear_until("0\r\n\r\n").await;
         world.pass(Duration::from_secs(9)).await;
         endpoint.say(OK).await;
         assert!(client.answer().await.starts_with("HTTP/1.1 200 "));

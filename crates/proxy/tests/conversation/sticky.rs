@@ -1,10 +1,12 @@
 //! Which endpoint takes which request, and what keeps a client with one.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::world::{Party, World, tell};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok";
+const FAIL: &str = "HTTP/1.1 500 No\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno";
 
 fn yaml(endpoints: &str, more: &str) -> String {
     format!(
@@ -17,6 +19,8 @@ routes: [{{ match: {{ path_prefix: / }}, service: s }}]
 }
 
 const TWO: &str = "{ url: http://one.test:80 }, { url: http://two.test:80 }";
+
+const STICKY: &str = "load_balancing: { sticky_cookie: { name: tg, secret: 0123456789abcdef0123456789abcdef } }";
 
 /// Who takes a request with this field, and the reply.
 async fn taken(world: &World, field: &str) -> (String, String) {
@@ -42,15 +46,14 @@ fn cookie(reply: &str) -> Option<&str> {
 
 #[test]
 fn a_cookie_keeps_a_client_with_its_endpoint_until_that_is_drained() {
-    let sticky = "load_balancing: { sticky_cookie: { name: tg, secret: 0123456789abcdef0123456789abcdef } }";
-    tell(&yaml(TWO, sticky), |world| async move {
+    tell(&yaml(TWO, STICKY), |world| async move {
         let (first, reply) = taken(&world, "X-A: 1").await;
         let field = format!("Cookie: {}", cookie(&reply).unwrap());
         for _ in 0..4 {
             let (authority, reply) = taken(&world, &field).await;
             assert_eq!((&authority, cookie(&reply)), (&first, None));
         }
-        let drained = yaml(TWO, sticky).replace(&format!("{first}:80 }}"), &format!("{first}:80, weight: 0 }}"));
+        let drained = yaml(TWO, STICKY).replace(&format!("{first}:80 }}"), &format!("{first}:80, weight: 0 }}"));
         world.reload(&drained);
         let (authority, reply) = taken(&world, &field).await;
         assert!(authority != first && cookie(&reply).is_some(), "{reply}");
@@ -109,5 +112,27 @@ fn the_next_tier_takes_over_and_gives_back() {
         assert!(all(&world, 2).await.iter().all(|met| met == "two.test"));
         world.accept("one.test");
         assert!(all(&world, 2).await.iter().all(|met| met == "one.test"));
+    });
+}
+
+#[test]
+fn a_client_stays_with_its_endpoint_while_another_is_on_trial() {
+    tell(&yaml(TWO, &format!("{STICKY}, outlier_detection: {{ consecutive_errors: 2 }}")), |world| async move {
+        let (own, reply) = taken(&world, "X-A: 1").await;
+        let field = format!("Cookie: {}", cookie(&reply).unwrap());
+        let mut failures = 0;
+        while failures < 2 {
+            let client = world.asks("/").await;
+            let (authority, mut endpoint) = world.called().await;
+            endpoint.head().await;
+            endpoint.say(if authority == own { OK } else { FAIL }).await;
+            client.answer().await;
+            failures += usize::from(authority != own);
+        }
+        assert!(all(&world, 4).await.iter().all(|met| *met == own), "the other is ejected");
+        world.pass(Duration::from_secs(30)).await;
+        world.pass(Duration::from_millis(250)).await;
+        assert_eq!(taken(&world, &field).await.0, own);
+        assert_ne!(taken(&world, "X-A: 1").await.0, own, "there is a trial for those without a session");
     });
 }

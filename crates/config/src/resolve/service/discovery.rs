@@ -1,10 +1,12 @@
 //! `discovery`: where endpoints come from that are not in the file.
 
+use std::collections::BTreeMap;
+use std::path;
 use std::sync::Arc;
 
 use crate::config::{
     ApiServer, ConsulDiscovery, Discovery, DnsDiscovery, DnsRecords, EtcdDiscovery, KubernetesDiscovery,
-    RegistryDiscovery, Secret, UpstreamTls,
+    RegistryDiscovery, Secret, Service, UpstreamTls,
 };
 use crate::file::{ConsulFile, DiscoveryFile, DnsFile, DnsRecordsFile, EtcdFile, KubernetesFile, RegistryFile};
 use crate::problem::{Path, Problem};
@@ -154,6 +156,23 @@ impl Resolver<'_> {
             None => self.document.folder(&Path::root()).join("registry").join(format!("{service}.json")),
         };
         RegistryDiscovery { ttl: self.needed(&path.join("ttl"), file.ttl, 30), file: kept }
+    }
+
+    /// Each registry owns its file: two would overwrite each other's registrations.
+    pub(super) fn check_registries(&mut self, services: &BTreeMap<Arc<str>, Arc<Service>>) {
+        let mut owners: BTreeMap<&path::Path, &Service> = BTreeMap::new();
+        for service in services.values() {
+            let Some(Discovery::Registry(registry)) = &service.discovery else { continue };
+            let Some(owner) = owners.get(&*registry.file) else {
+                owners.insert(&registry.file, service);
+                continue;
+            };
+            let file = |service: &Service| service.at.join("discovery").join("registry").join("file");
+            let (one, other) = (&owner.name, &service.name);
+            let message = format!("services `{one}` and `{other}` keep their registrations in the same file");
+            let problem = Problem::error(file(service), message).see(file(owner), format!("`{one}` keeps them here"));
+            self.push(problem.help("give each service a file of its own"));
+        }
     }
 
     fn api_server(&mut self, path: &Path, url: &str, tls: UpstreamTls) -> Option<ApiServer> {

@@ -43,6 +43,7 @@ impl Resolver<'_> {
             }
         }
         self.check_fallbacks(&services, &names);
+        self.check_registries(&services);
         Services { services, names }
     }
 
