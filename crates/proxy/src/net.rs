@@ -51,7 +51,7 @@ impl Net {
         match self {
             Self::Memory(connect) => connect(endpoint.authority()).map(Io::Memory).map_err(Unreachable::Connect),
             Self::System => {
-                let addresses = endpoint.addresses(clock.now()).await.map_err(Unreachable::Resolve)?;
+                let addresses = endpoint.addresses(clock).await.map_err(Unreachable::Resolve)?;
                 dial(&addresses, clock).await.map(Io::Tcp).map_err(Unreachable::Connect)
             }
         }
