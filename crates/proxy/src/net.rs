@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tidegate_core::clock::Clock;
 use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
@@ -51,7 +52,7 @@ impl Net {
         match self {
             Self::Memory(connect) => connect(endpoint.authority()).map(Io::Memory).map_err(Unreachable::Connect),
             Self::System => {
-                let addresses = endpoint.addresses(clock.now()).await.map_err(Unreachable::Resolve)?;
+                let addresses = endpoint.addresses(clock).await.map_err(Unreachable::Resolve)?;
                 dial(&addresses, clock).await.map(Io::Tcp).map_err(Unreachable::Connect)
             }
         }
@@ -68,8 +69,28 @@ async fn dial(addresses: &[SocketAddr], clock: &Clock) -> io::Result<TcpStream> 
         }
     }?;
     stream.set_nodelay(true)?;
+    watch(&stream);
     Ok(stream)
 }
+
+/// A peer that is gone without a word is noticed though nothing is sent to it, or nothing of what is sent is taken. A system
+/// that does not know how still gives a connection that works.
+fn watch(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(PROBE_EVERY).with_retries(PROBES);
+    socket.set_tcp_keepalive(&keepalive).ok();
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)).ok();
+}
+
+/// How long a connection is silent before the peer's system is asked whether it is still there.
+const SILENCE: Duration = Duration::from_secs(30);
+const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// So many unanswered probes end the connection.
+const PROBES: u32 = 3;
+/// How long what was sent may go without being taken by the peer's system.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 type Attempt<T> = Pin<Box<dyn Future<Output = io::Result<T>>>>;
 
@@ -163,6 +184,21 @@ mod tests {
             assert_eq!(first(VecDeque::from([refused(), at_once(Ok(2))]), &Clock::System).await.unwrap(), 2);
             let error = first(VecDeque::from([refused(), refused()]), &Clock::System).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        });
+    }
+
+    #[test]
+    fn a_peer_that_is_gone_without_a_word_is_noticed() {
+        block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let stream = dial(&[listener.local_addr().unwrap()], &Clock::System).await.unwrap();
+            let socket = SockRef::from(&stream);
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), SILENCE);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), PROBE_EVERY);
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), PROBES);
+            #[cfg(target_os = "linux")]
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
         });
     }
 

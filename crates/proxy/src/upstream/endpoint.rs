@@ -1,5 +1,7 @@
 //! One endpoint as one worker sees it: its address, its idle connections, and how many are open.
 
+mod resolver;
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
@@ -13,12 +15,10 @@ use tidegate_config::config;
 use tidegate_core::clock::Clock;
 use tidegate_core::cluster::Member;
 
+use self::resolver::Resolver;
 use super::http1::Connection;
 use super::http2::Session;
 use crate::telemetry::{Held, PoolCells};
-
-/// How long the answer of the system's resolver is used for further connections.
-const RESOLVED_FOR: Duration = Duration::from_secs(5);
 
 /// How long more connections than `max_idle` may be idle.
 const MOMENT: Duration = Duration::from_millis(200);
@@ -34,7 +34,7 @@ pub(crate) struct Endpoint {
     sessions: RefCell<Vec<Rc<Session>>>,
     open: Cell<usize>,
     waiting: RefCell<Vec<Waker>>,
-    resolved: RefCell<Option<Resolved>>,
+    resolver: Resolver,
     cells: Arc<PoolCells>,
     /// A connection that will carry many requests is being opened: others wait for it.
     opening_shared: Cell<bool>,
@@ -45,11 +45,6 @@ pub(crate) struct Endpoint {
 struct Idle {
     connection: Box<Connection>,
     since: Instant,
-}
-
-struct Resolved {
-    addresses: Vec<SocketAddr>,
-    at: Instant,
 }
 
 impl Endpoint {
@@ -77,7 +72,7 @@ impl Endpoint {
             sessions: RefCell::default(),
             open: Cell::new(0),
             waiting: RefCell::default(),
-            resolved: RefCell::default(),
+            resolver: Resolver::default(),
             cells: Arc::clone(cells),
             opening_shared: Cell::new(false),
             owners: Cell::new(1),
@@ -226,31 +221,15 @@ impl Endpoint {
         }
     }
 
-    /// The addresses of the endpoint. The last good answer is kept when the resolver fails.
-    pub(crate) async fn addresses(&self, now: Instant) -> io::Result<Vec<SocketAddr>> {
+    /// The addresses of the endpoint. The last good answer is kept when the resolver fails or hangs.
+    pub(crate) async fn addresses(&self, clock: &Clock) -> io::Result<Vec<SocketAddr>> {
         let (host, port) = (&*self.config.host, self.config.port);
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
-        if let Some(resolved) = &*self.resolved.borrow()
-            && now.saturating_duration_since(resolved.at) < RESOLVED_FOR
-        {
-            return Ok(resolved.addresses.clone());
-        }
-        let answer = tokio::net::lookup_host((host, port)).await.map(Iterator::collect::<Vec<_>>);
-        let mut resolved = self.resolved.borrow_mut();
-        match (answer, &mut *resolved) {
-            (Ok(addresses), _) if !addresses.is_empty() => {
-                *resolved = Some(Resolved { addresses: addresses.clone(), at: now });
-                Ok(addresses)
-            }
-            (_, Some(last)) => {
-                last.at = now;
-                Ok(last.addresses.clone())
-            }
-            (Ok(_), None) => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
-            (Err(error), None) => Err(error),
-        }
+        let host = host.to_owned();
+        let ask = || async move { tokio::net::lookup_host((host, port)).await.map(Iterator::collect) };
+        self.resolver.addresses(clock, ask).await
     }
 
     /// For logs and metrics: `host:port`.
