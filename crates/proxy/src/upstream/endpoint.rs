@@ -1,6 +1,9 @@
 //! One endpoint as one worker sees it: its address, its idle connections, and how many are open.
 
+mod queue;
 mod resolver;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -8,13 +11,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tidegate_config::config;
 use tidegate_core::clock::Clock;
 use tidegate_core::cluster::Member;
 
+use self::queue::Queue;
 use self::resolver::Resolver;
 use super::http1::Connection;
 use super::http2::Session;
@@ -33,7 +36,7 @@ pub(crate) struct Endpoint {
     idle: RefCell<VecDeque<Idle>>,
     sessions: RefCell<Vec<Rc<Session>>>,
     open: Cell<usize>,
-    waiting: RefCell<Vec<Waker>>,
+    queue: Queue,
     resolver: Resolver,
     cells: Arc<PoolCells>,
     /// A connection that will carry many requests is being opened: others wait for it.
@@ -71,7 +74,7 @@ impl Endpoint {
             idle: RefCell::default(),
             sessions: RefCell::default(),
             open: Cell::new(0),
-            waiting: RefCell::default(),
+            queue: Queue::default(),
             resolver: Resolver::default(),
             cells: Arc::clone(cells),
             opening_shared: Cell::new(false),
@@ -84,9 +87,14 @@ impl Endpoint {
         self.member.as_ref().map_or(0, |member| member.id)
     }
 
+    /// The idle connection that was used last, if nobody waits for it.
+    pub(crate) fn take_idle(&self, clock: &Clock) -> Option<Box<Connection>> {
+        if self.queue.is_empty() { self.last_idle(clock) } else { None }
+    }
+
     /// The idle connection that was used last, if it is still good: the kernel is asked whether the peer closed it or sent
     /// what nobody asked for.
-    pub(crate) fn take_idle(&self, clock: &Clock) -> Option<Box<Connection>> {
+    fn last_idle(&self, clock: &Clock) -> Option<Box<Connection>> {
         if self.idle.borrow().is_empty() {
             return None;
         }
@@ -159,33 +167,47 @@ impl Endpoint {
     /// idle connections make room instead of being used. With `shared`, the connection will carry many requests at once, so
     /// only one is opened at a time.
     pub(crate) async fn checkout(self: &Rc<Self>, clock: &Clock, fresh: bool, shared: bool) -> Checkout {
-        std::future::poll_fn(|cx| {
-            if fresh && self.is_full() {
-                self.idle.borrow_mut().pop_front();
+        if self.queue.is_empty()
+            && let Some(found) = self.find(clock, fresh, shared)
+        {
+            return found;
+        }
+        let Some(turn) = self.queue.enter() else { return Checkout::Crowded };
+        loop {
+            turn.called().await;
+            if let Some(found) = self.find(clock, fresh, shared) {
+                turn.take(self.has_more(shared));
+                return found;
             }
-            if !fresh && let Some(connection) = self.take_idle(clock) {
-                return Poll::Ready(Checkout::Reused(connection));
-            }
-            if let Some(session) = self.session() {
-                return Poll::Ready(Checkout::Shared(session));
-            }
-            if !(shared && self.opening_shared.get())
-                && let Some(permit) = self.permit(shared)
-            {
-                return Poll::Ready(Checkout::Open(permit));
-            }
-            let mut waiting = self.waiting.borrow_mut();
-            if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-                waiting.push(cx.waker().clone());
-            }
-            Poll::Pending
-        })
-        .await
+            turn.wait_again();
+        }
+    }
+
+    fn find(self: &Rc<Self>, clock: &Clock, fresh: bool, shared: bool) -> Option<Checkout> {
+        if fresh && self.is_full() {
+            self.idle.borrow_mut().pop_front();
+        }
+        if !fresh && let Some(connection) = self.last_idle(clock) {
+            return Some(Checkout::Reused(connection));
+        }
+        if let Some(session) = self.roomy_session() {
+            return Some(Checkout::Shared(session));
+        }
+        self.permit(shared).map(Checkout::Open)
+    }
+
+    /// True if the next one who waits may find something as well: he is worth calling.
+    fn has_more(&self, shared: bool) -> bool {
+        !self.idle.borrow().is_empty() || self.may_open(shared) || self.roomy_session().is_some()
+    }
+
+    fn may_open(&self, shared: bool) -> bool {
+        !(self.is_full() || shared && self.opening_shared.get())
     }
 
     /// The right to open one more connection, if there may be one more.
     fn permit(self: &Rc<Self>, shared: bool) -> Option<Permit> {
-        if self.is_full() {
+        if !self.may_open(shared) {
             return None;
         }
         self.open.set(self.open.get() + 1);
@@ -198,8 +220,12 @@ impl Endpoint {
         self.pool.max_connections != 0 && self.open.get() >= self.pool.max_connections
     }
 
-    /// An HTTP/2 connection that takes one more stream.
+    /// An HTTP/2 connection that takes one more stream, if nobody waits for it.
     pub(crate) fn session(&self) -> Option<Rc<Session>> {
+        self.roomy_session().filter(|_| self.queue.is_empty())
+    }
+
+    fn roomy_session(&self) -> Option<Rc<Session>> {
         let sessions = self.sessions.borrow();
         if sessions.is_empty() {
             return None;
@@ -214,11 +240,9 @@ impl Endpoint {
         self.wake_waiting();
     }
 
-    /// All are woken: who finds nothing waits again, and nobody's turn is lost when a waiting call was cancelled.
+    /// There may be one more connection, or room on one: whoever has waited longest looks, and passes on what is left.
     pub(crate) fn wake_waiting(&self) {
-        for waker in self.waiting.take() {
-            waker.wake();
-        }
+        self.queue.call();
     }
 
     /// The addresses of the endpoint. The last good answer is kept when the resolver fails or hangs.
@@ -243,6 +267,8 @@ pub(crate) enum Checkout {
     Reused(Box<Connection>),
     Shared(Rc<Session>),
     Open(Permit),
+    /// Neither, and too many wait already.
+    Crowded,
 }
 
 /// The right to one open connection; counted until it is dropped.

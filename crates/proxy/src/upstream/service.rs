@@ -148,6 +148,7 @@ impl Service {
             Checkout::Reused(connection) => return Ok((Channel::Http1(connection), true)),
             Checkout::Shared(session) => return Ok((Channel::Http2(session), true)),
             Checkout::Open(permit) => permit,
+            Checkout::Crowded => return Err(Failure::PoolExhausted),
         };
         permit.work();
         let how = How {
