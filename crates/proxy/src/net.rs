@@ -73,14 +73,13 @@ async fn dial(addresses: &[SocketAddr], clock: &Clock) -> io::Result<TcpStream> 
     Ok(stream)
 }
 
-/// A peer that is gone without a word is noticed though nothing is sent to it, or nothing of what is sent is taken. A system
-/// that does not know how still gives a connection that works.
+/// A peer that is gone without a word is noticed though nothing is sent to it. A limit on what is sent and not acknowledged
+/// (`TCP_USER_TIMEOUT`) would also end connections to peers that are well and take nothing for a while; for those there are
+/// `timeouts.write` and `stream_idle`. A system that does not know keep-alive still gives a connection that works.
 fn watch(stream: &TcpStream) {
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new().with_time(SILENCE).with_interval(PROBE_EVERY).with_retries(PROBES);
     socket.set_tcp_keepalive(&keepalive).ok();
-    #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED)).ok();
 }
 
 /// How long a connection is silent before the peer's system is asked whether it is still there.
@@ -88,9 +87,6 @@ const SILENCE: Duration = Duration::from_secs(30);
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 /// So many unanswered probes end the connection.
 const PROBES: u32 = 3;
-/// How long what was sent may go without being taken by the peer's system.
-#[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 
 type Attempt<T> = Pin<Box<dyn Future<Output = io::Result<T>>>>;
 
@@ -197,8 +193,6 @@ mod tests {
             assert_eq!(socket.tcp_keepalive_time().unwrap(), SILENCE);
             assert_eq!(socket.tcp_keepalive_interval().unwrap(), PROBE_EVERY);
             assert_eq!(socket.tcp_keepalive_retries().unwrap(), PROBES);
-            #[cfg(target_os = "linux")]
-            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
         });
     }
 
