@@ -17,6 +17,8 @@ use crate::cargo;
 const BUDGETS: &str = "bench/instructions.toml";
 /// What a count may exceed its budget by.
 const SLACK: f64 = 0.03;
+/// And by so many instructions in any case: counts of a few hundred move as much with what the linker and chance lay where.
+const SLACK_AT_LEAST: f64 = 50.0;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -148,7 +150,7 @@ fn over_budget(budgets: &BTreeMap<String, u64>, counts: &BTreeMap<String, u64>) 
     for (name, count) in counts {
         match budgets.get(name) {
             None => complaints.push(format!("{name} has no budget; `cargo xtask instructions --update` writes one")),
-            Some(budget) if *count as f64 > *budget as f64 * (1.0 + SLACK) => {
+            Some(budget) if *count as f64 > *budget as f64 + (*budget as f64 * SLACK).max(SLACK_AT_LEAST) => {
                 let rise = (*count as f64 / *budget as f64 - 1.0) * 100.0;
                 complaints.push(format!("{name} takes {count} instructions, {rise:.1} % above its budget of {budget}"));
             }
@@ -182,9 +184,9 @@ mod tests {
 
     #[test]
     fn three_percent_above_the_budget_pass_and_more_do_not() {
-        let budgets = counts(&[("codec", 1000)]);
-        assert!(over_budget(&budgets, &counts(&[("codec", 1030)])).is_empty());
-        assert_eq!(over_budget(&budgets, &counts(&[("codec", 1031)])).len(), 1);
+        let budgets = counts(&[("codec", 10_000), ("pick", 100)]);
+        assert!(over_budget(&budgets, &counts(&[("codec", 10_300), ("pick", 150)])).is_empty());
+        assert_eq!(over_budget(&budgets, &counts(&[("codec", 10_301), ("pick", 151)])).len(), 2);
         assert_eq!(over_budget(&budgets, &counts(&[("other", 1)])).len(), 1);
     }
 
