@@ -545,7 +545,7 @@ mod tests {
             assert!(name.starts_with("tidegate_"), "{name}");
             assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
             assert!(!help.contains(['\n', '\\', '|']) && help.ends_with('.'), "{name}: {help}");
-            assert!(labels.len() <= 3 && !labels.contains(&"le"), "{name}");
+            assert!(labels.len() <= 4 && !labels.contains(&"le"), "{name}");
         }
         let mut names: Vec<_> = descriptions().map(|metric| metric.name).collect();
         names.sort_unstable();

@@ -11,12 +11,13 @@ pub(super) const READ: &[Description] = &[
     Description {
         name: "tidegate_endpoint_state",
         kind: Kind::Gauge,
-        labels: &["service", "endpoint", "state"],
+        labels: &["service", "endpoint", "state", "reason"],
         help: "1 for the state that an endpoint is in: `healthy`, `unhealthy`, `ejected`, `open`, `half_open`, `draining` or \
-               `warming`.",
+               `warming`, and why, such as `checks`, `consecutive_errors`, `slow`, `silent` or `drained`.",
         samples: |scrape, out| {
             for (service, endpoint) in endpoints(scrape) {
-                out.value(&[service, &endpoint.authority, endpoint.state.as_str()], 1);
+                let (state, reason) = (endpoint.state.as_str(), endpoint.reason.as_str());
+                out.value(&[service, &endpoint.authority, state, reason], 1);
             }
         },
     },
