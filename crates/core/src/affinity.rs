@@ -61,8 +61,12 @@ pub fn hash(bytes: &[u8]) -> u64 {
 /// Another hash of the same thing, so that two choices made by one key do not depend on each other: the finalizer of
 /// `SplitMix64`, in which every bit depends on all.
 pub fn mix(hash: u64) -> u64 {
-    let hash = hash.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    hash ^ (hash >> 31)
+    finish(hash.wrapping_add(0x9e37_79b9_7f4a_7c15))
+}
+
+/// Every bit of the result depends on every bit of `bits`; different bits give different results (the end of `SplitMix64`).
+pub(crate) fn finish(bits: u64) -> u64 {
+    let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
 }

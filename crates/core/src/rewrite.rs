@@ -8,10 +8,33 @@ use tidegate_config::value::Template;
 use tidegate_http1::is_authority;
 
 use crate::exchange::Exchange;
+use crate::forward::{self, Forwarding};
 use crate::path::canonicalize;
 use crate::query;
 use crate::rejection::{Rejection, RejectionKind};
 use crate::template::{self, Facts};
+
+/// Makes the head that a client sent the one that the route's service gets: rewritten, and with what the gateway says itself.
+/// `request_id` names the field of the request's identifier. Returns the upgrade that is asked for, if the route allows it.
+///
+/// # Errors
+/// What [`apply`] refuses.
+pub fn outgoing<'a>(exchange: &mut Exchange, route: &'a Route, request_id: &str) -> Result<Option<&'a str>, Rejection> {
+    let upgrade = forward::upgrade_requested(&exchange.head, &route.upgrade);
+    let host = apply(exchange, route)?;
+    forward::request(
+        &mut exchange.head,
+        &Forwarding {
+            peer: &exchange.peer,
+            client: exchange.client,
+            scheme: exchange.scheme,
+            host: host.as_deref(),
+            request_id: (request_id, exchange.request_id.as_str()),
+            upgrade,
+        },
+    );
+    Ok(upgrade)
+}
 
 /// Rewrites an exchange's target by its route's rules, and gives the host that the service sees instead of the client's, for
 /// [`crate::forward::Forwarding::host`].

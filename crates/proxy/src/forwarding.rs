@@ -7,7 +7,7 @@ use tidegate_config::config::{self, Balancing, Fallback, Retry, Route, RouteRetr
 use tidegate_core::affinity;
 use tidegate_core::client::Scheme;
 use tidegate_core::exchange::{Exchange, Reply};
-use tidegate_core::forward::{self, Forwarding, Returning};
+use tidegate_core::forward::{self, Returning};
 use tidegate_core::rejection::Rejection;
 use tidegate_core::rewrite;
 use tidegate_http1::ResponseHead;
@@ -31,7 +31,8 @@ pub(crate) async fn forward_to(
     let choice = choice(service, &live.exchange, route);
     let mirror = local.shaping.mirror(live, route);
     remove_deadlines(&mut live.exchange, local, &service.plan.config);
-    let upgrade = prepare(&mut live.exchange, local, route)?;
+    let request_id = &local.snapshot.config.server.request_id.header;
+    let upgrade = rewrite::outgoing(&mut live.exchange, route, request_id)?;
     if let (Some(mirror), None) = (mirror, upgrade) {
         mirror.copy(&live.worker, &mut live.exchange);
     }
@@ -109,25 +110,6 @@ fn choice(service: &Service, exchange: &Exchange, route: &Route) -> Choice {
         | Balancing::PowerOfTwo
         | Balancing::Random => Choice::default(),
     }
-}
-
-/// Makes the client's head the service's. Returns the upgrade that is asked for, if the route allows it.
-fn prepare<'a>(exchange: &mut Exchange, local: &Local, route: &'a Route) -> Result<Option<&'a str>, Rejection> {
-    let server = &local.snapshot.config.server;
-    let upgrade = forward::upgrade_requested(&exchange.head, &route.upgrade);
-    let host = rewrite::apply(exchange, route)?;
-    forward::request(
-        &mut exchange.head,
-        &Forwarding {
-            peer: &exchange.peer,
-            client: exchange.client,
-            scheme: exchange.scheme,
-            host: host.as_deref(),
-            request_id: (&server.request_id.header, exchange.request_id.as_str()),
-            upgrade,
-        },
-    );
-    Ok(upgrade)
 }
 
 /// Each try says itself how much time is left, to whichever service it goes: a client's own word about it never passes.

@@ -1,11 +1,6 @@
 //! Numbers that look random: more random bits out of a few.
 
-/// Every bit of the result depends on every bit of `bits`; different bits give different results (the end of `SplitMix64`).
-pub(super) fn mix(bits: u64) -> u64 {
-    let bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
-}
+use crate::affinity::finish;
 
 /// A row of random numbers that is the same for the same seed (`SplitMix64`).
 pub(super) struct Dice(pub(super) u64);
@@ -13,7 +8,7 @@ pub(super) struct Dice(pub(super) u64);
 impl Dice {
     pub(super) fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0)
+        finish(self.0)
     }
 
     /// From 0 up to, but without, 1.

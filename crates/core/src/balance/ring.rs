@@ -2,7 +2,8 @@
 //! goes, only its own keys move, each to the owner of the point behind.
 
 use super::Candidate;
-use super::hash::{Dice, mix};
+use super::hash::Dice;
+use crate::affinity::finish;
 
 /// Points for each unit of weight: with equal weights, shares then differ by 6 % (standard deviation).
 const POINTS: u64 = 256;
@@ -34,7 +35,7 @@ impl Ring {
 
     /// The owner of `key`, then the owner of the next point and so on, once around; an owner comes once for each point.
     pub(super) fn owners(&self, key: u64) -> impl Iterator<Item = u32> {
-        let key = mix(key);
+        let key = finish(key);
         let (before, behind) = self.points.split_at(self.points.partition_point(|(at, _)| *at < key));
         behind.iter().chain(before).map(|(_, position)| *position)
     }

@@ -115,9 +115,18 @@ impl Cluster {
         self.view.load_full()
     }
 
+    /// Whether one may choose from `view`: nothing has changed since it was made, and time has nothing to change.
+    #[inline]
+    pub fn is_current(&self, view: &View, now: Instant) -> bool {
+        view.revision == self.revision() && view.next_change.is_none_or(|at| at > now)
+    }
+
     /// Brings a worker's view up to date, before every choice. One atomic load if nothing changed.
     #[inline]
     pub fn renew(&self, view: &mut Arc<View>, now: Instant) {
+        if self.is_current(view, now) {
+            return;
+        }
         if view.revision != self.revision() {
             *view = self.view();
         }

@@ -18,6 +18,9 @@ static IDS: AtomicU64 = AtomicU64::new(1);
 
 impl Machine {
     pub(super) fn configure(&mut self, config: Arc<config::Service>, zone: Option<Arc<str>>, now: Instant) {
+        if Arc::ptr_eq(&self.config, &config) && self.zone == zone {
+            return;
+        }
         self.common.config.store(Arc::clone(&config));
         self.config = config;
         let config = Arc::clone(&self.config);

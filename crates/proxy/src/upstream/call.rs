@@ -357,11 +357,10 @@ impl Service {
         let began = attempt.clock.now();
         let at = Cell::new(None);
         let body = attempt.body.replayable().unwrap_or_default();
-        let alarms = [Rc::default(), Rc::default()].map(|_: Rc<()>| attempt.new_alarm());
-        let [first_alarm, second_alarm] = &alarms;
-        let mut first = attempt.twin(Body::full(body.clone()), first_alarm);
+        let (first_alarm, second_alarm) = (attempt.new_alarm(), attempt.new_alarm());
+        let mut first = attempt.twin(Body::full(body.clone()), &first_alarm);
         first.at = Some(&at);
-        let mut second = attempt.twin(Body::full(body), second_alarm);
+        let mut second = attempt.twin(Body::full(body), &second_alarm);
         let (mut first_tried, mut second_tried) = (Tried::default(), Tried::default());
         let (result, by_second) = {
             let mut one = std::pin::pin!(self.tries(&mut first, &mut first_tried, Trail::new(began)));
@@ -384,7 +383,6 @@ impl Service {
         let attempts = first_tried.attempts + second_tried.attempts;
         *tried = if by_second { second_tried } else { first_tried };
         tried.attempts = attempts;
-        tried.ended = Some(attempt.clock.now());
         result
     }
 }

@@ -80,9 +80,7 @@ impl Service {
     #[inline]
     pub(super) fn seen(&self, now: Instant) -> Rc<Seen> {
         let seen = self.seen.borrow();
-        let cluster = &self.plan.shared.cluster;
-        let due = seen.view.next_change.is_some_and(|at| at <= now);
-        if !due && seen.view.revision == cluster.revision() {
+        if self.plan.shared.cluster.is_current(&seen.view, now) {
             return Rc::clone(&seen);
         }
         drop(seen);
@@ -91,10 +89,9 @@ impl Service {
 
     #[cold]
     fn refresh(&self, now: Instant) -> Rc<Seen> {
-        let cluster = &self.plan.shared.cluster;
-        cluster.settle(now);
         let last = Rc::clone(&self.seen.borrow());
-        let view = cluster.view();
+        let mut view = Arc::clone(&last.view);
+        self.plan.shared.cluster.renew(&mut view, now);
         if view.revision == last.view.revision {
             return last;
         }

@@ -13,7 +13,6 @@ use tidegate_core::body::Body;
 use tidegate_core::client::{Peer, TlsFacts, TrustedProxies};
 use tidegate_core::clock::Clock;
 use tidegate_core::exchange::{Exchange, Opening};
-use tidegate_core::forward::{self, Forwarding};
 use tidegate_core::rejection::Rejection;
 use tidegate_core::rewrite;
 use tidegate_core::route::{Found, Head, Router};
@@ -174,19 +173,7 @@ fn forwarded(
     services: Vec<String>,
     mut exchange: Exchange,
 ) -> Result<Answer, Rejection> {
-    let upgrade = forward::upgrade_requested(&exchange.head, &route.upgrade);
-    let host = rewrite::apply(&mut exchange, route)?;
-    forward::request(
-        &mut exchange.head,
-        &Forwarding {
-            peer: &exchange.peer,
-            client: exchange.client,
-            scheme: exchange.scheme,
-            host: host.as_deref(),
-            request_id: (&config.server.request_id.header, exchange.request_id.as_str()),
-            upgrade,
-        },
-    );
+    rewrite::outgoing(&mut exchange, route, &config.server.request_id.header)?;
     Ok(Answer::Forwarded { route: Arc::clone(route), services, head: Box::new(exchange.head) })
 }
 
