@@ -11,6 +11,7 @@
 //! ```
 
 pub mod config;
+pub mod policy;
 pub mod problem;
 pub mod source;
 pub mod value;

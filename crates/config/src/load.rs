@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::document::Document;
 use crate::include::Reading;
+use crate::policy::Vocabulary;
 use crate::problem::{Path, Problems};
 use crate::source::{Memory, Source};
 use crate::tree::{Node, Origin, Place};
@@ -20,6 +21,8 @@ pub struct Inputs<'a> {
     pub source: &'a dyn Source,
     /// All environment variables.
     pub env: &'a [(String, String)],
+    /// What policies add to the file.
+    pub vocabulary: &'static Vocabulary,
 }
 
 /// A configuration that can be used.
@@ -78,7 +81,8 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, Failure> {
     let mut supported = tree.clone();
     let document = Document { files: texts.into(), tree: Arc::new(tree), secrets: secrets.into() };
     later::refuse(&mut supported, &mut problems);
-    let config = resolve::resolve(&supported, &document, inputs.source, &mut files, &mut problems);
+    inputs.vocabulary.take(&mut supported);
+    let config = resolve::resolve(&supported, &document, inputs, &mut files, &mut problems);
     files.sort();
     files.dedup();
     match config {
@@ -92,7 +96,7 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, Failure> {
 /// Loads a configuration from a text, without environment and other files: for tests and examples.
 pub fn from_yaml(text: &str) -> Result<Loaded, Failure> {
     let file = FilePath::new("gateway.yaml");
-    load(&Inputs { file, source: &Memory::new().with(file, text), env: &[] })
+    load(&Inputs { file, source: &Memory::new().with(file, text), env: &[], vocabulary: Vocabulary::EMPTY })
 }
 
 /// The keys of values that are never printed, each with the object that it belongs to.

@@ -102,6 +102,21 @@ fn services(map: &mut Map, builtin: &Node, parts: &Node) {
     }
 }
 
+/// A service of which only the URL is known, completed like those of the file.
+pub(crate) fn own_service(tree: &Node, url: &str) -> Node {
+    let defaults = defaults();
+    let empty = Node::map(Origin::Default);
+    let builtin = defaults.get("when_present").and_then(|parts| parts.get("service")).unwrap_or(&empty);
+    let parts = defaults.get("when_present").and_then(|parts| parts.get("in_service")).unwrap_or(&empty);
+    let written = tree.get("defaults").and_then(|defaults| defaults.get("service"));
+    let mut node = written.map_or_else(|| builtin.clone(), |written| merged(builtin, written));
+    if let Some(map) = node.as_map_mut() {
+        map.set(Entry { key: "url".into(), key_origin: Origin::Default, node: Node::text(url, Origin::Default) });
+    }
+    under_written(&mut node, parts);
+    node
+}
+
 fn routes(map: &mut Map, builtin: &Node, parts: &Node, problems: &mut Problems) {
     let written = map.get("defaults").and_then(|defaults| defaults.get("route")).cloned();
     let base = written.map_or_else(|| builtin.clone(), |written| merged(builtin, &written));

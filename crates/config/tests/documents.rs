@@ -67,7 +67,7 @@ fn completed(block: &str) -> String {
 }
 
 fn loads_without_a_warning(file: &Path, source: &dyn Source) {
-    let said = match load(&Inputs { file, source, env: &[] }) {
+    let said = match load(&Inputs { file, source, env: &[], vocabulary: Vocabulary::EMPTY }) {
         Ok(loaded) => loaded.document.render(&loaded.warnings, false),
         Err(failure) => failure.to_string(),
     };
@@ -99,7 +99,7 @@ fn every_yaml_block_of_the_documents_loads() {
             count += 1;
             let yaml = if piece { completed(&block) } else { block };
             let source = Pretended(Memory::new().with("gateway.yaml", yaml));
-            if let Err(failure) = load(&Inputs { file: Path::new("gateway.yaml"), source: &source, env: &[] }) {
+            if let Err(failure) = load(&Inputs { file: Path::new("gateway.yaml"), source: &source, env: &[], vocabulary: Vocabulary::EMPTY }) {
                 panic!("{}, the block of line {line}:\n{failure}", file.display());
             }
         }

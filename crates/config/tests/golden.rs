@@ -29,7 +29,7 @@ impl Source for Cases {
 fn outcome(cases: &Cases, name: &Path) -> String {
     let text = String::from_utf8_lossy(&cases.read(name).unwrap_or_default()).into_owned();
     let env = environment(&text);
-    match load(&Inputs { file: name, source: cases, env: &env }) {
+    match load(&Inputs { file: name, source: cases, env: &env, vocabulary: Vocabulary::EMPTY }) {
         Ok(loaded) => {
             let mut out = loaded.document.render(&loaded.warnings, false);
             if !out.is_empty() {

@@ -134,6 +134,7 @@ impl Choices<'_> {
             rewrite: Rewrite::default(),
             timeout: None,
             body_limit: None,
+            policies: Vec::new(),
             upgrade: Vec::new(),
             at: Path::root().join("routes").index(number),
         }))

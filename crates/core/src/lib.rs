@@ -13,7 +13,9 @@ pub mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hedge;
+pub mod identity;
 pub mod path;
+pub mod policy;
 pub mod probing;
 pub mod query;
 pub mod rejection;
@@ -23,3 +25,4 @@ pub mod rewrite;
 pub mod route;
 pub mod shaping;
 pub mod template;
+pub mod trail;

@@ -1,1 +1,8 @@
-//! x
+//! What a route may ask of its requests: one file for each policy, and the table of them. A policy decides about exchanges; it
+//! knows no listener and no upstream socket.
+
+mod ip;
+mod policy;
+mod table;
+
+pub use table::{TABLE, VOCABULARY};

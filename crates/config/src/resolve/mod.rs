@@ -20,11 +20,13 @@ use crate::config::{Config, Listener, Service};
 use crate::document::Document;
 use crate::file::{PoliciesFile, ServiceFile, TOP_KEYS};
 use crate::later;
+use crate::load::Inputs;
+use crate::policy::{Around, Place, Reading, Vocabulary, Written};
 use crate::problem::{Part, Path, Problem, Problems};
 use crate::schema::KnownKeys;
 use crate::source::Source;
 use crate::tree::{Node, Origin, Value};
-use crate::value::{Invalid, Name, closest};
+use crate::value::{Invalid, Name, PathPattern, closest};
 use crate::{de, de::Keys};
 
 pub use service::MAX_WEIGHT;
@@ -41,24 +43,30 @@ const MAX_PROBLEMS: usize = 1000;
 pub(crate) fn resolve(
     tree: &Node,
     document: &Document,
-    source: &dyn Source,
+    inputs: &Inputs<'_>,
     files: &mut Vec<PathBuf>,
     problems: &mut Problems,
 ) -> Option<Config> {
     let failed = problems.iter().filter_map(|problem| problem.spot.as_ref()?.origin.clone()).collect();
-    let mut resolver = Resolver { document, source, files, problems, excused: BTreeSet::new(), failed };
+    let (source, vocabulary) = (inputs.source, inputs.vocabulary);
+    let own_services = Vec::new();
+    let excused = BTreeSet::new();
+    let mut resolver = Resolver { document, source, vocabulary, files, problems, excused, failed, own_services };
     resolver.top_keys(tree);
     resolver.shared(tree);
     let server = resolver.server(tree);
     let admin = resolver.admin(tree);
     let status = resolver.status(tree);
     let log = resolver.log(tree);
-    let services = resolver.services(tree);
+    let mut services = resolver.services(tree);
     let listeners = server.as_ref().map_or(&[][..], |server| &server.listeners);
     let body_limit = server.as_ref().and_then(|server| server.limits.body);
     let routes = resolver.routes(tree, &route::Known { services: &services.names, listeners, body_limit });
+    let around = Around { services: &services.names, pattern: &PathPattern::everything() };
+    let policies = resolver.policies(&Path::root(), Place::Top, around);
     resolver.check_hash_keys(&services.services, &routes);
     resolver.check_addresses(listeners, admin.as_ref(), status.as_deref());
+    services.services.extend(resolver.own_services.drain(..).map(|own| (Arc::clone(&own.name), own)));
     Some(Config {
         server: server?,
         admin,
@@ -66,6 +74,7 @@ pub(crate) fn resolve(
         log: log?,
         services: services.services,
         routes,
+        policies,
         files: Vec::new(),
         patterns: Vec::new(),
     })
@@ -77,23 +86,26 @@ struct Services {
     names: BTreeSet<Arc<str>>,
 }
 
-struct Resolver<'a> {
-    document: &'a Document,
+pub(crate) struct Resolver<'a> {
+    pub(crate) document: &'a Document,
     source: &'a dyn Source,
+    vocabulary: &'static Vocabulary,
     files: &'a mut Vec<PathBuf>,
     problems: &'a mut Problems,
     /// Values that a problem was reported for already: nobody shall call them missing as well.
     excused: BTreeSet<Path>,
     /// Where values stand that could not be made from their variables.
     failed: BTreeSet<Origin>,
+    /// Services for addresses that policies name.
+    own_services: Vec<Arc<Service>>,
 }
 
 impl Resolver<'_> {
-    fn error(&mut self, path: &Path, message: impl Into<String>) {
+    pub(crate) fn error(&mut self, path: &Path, message: impl Into<String>) {
         self.push(Problem::error(path.clone(), message));
     }
 
-    fn push(&mut self, problem: Problem) {
+    pub(crate) fn push(&mut self, problem: Problem) {
         let is_secret = self.document.tree.find(&problem.path).is_some_and(|node| node.secret);
         self.problems.push(if is_secret && problem.part == Part::Value { problem.without_value() } else { problem });
     }
@@ -103,18 +115,18 @@ impl Resolver<'_> {
         self.problems.len() >= MAX_PROBLEMS
     }
 
-    fn invalid(&mut self, path: &Path, invalid: Invalid) {
+    pub(crate) fn invalid(&mut self, path: &Path, invalid: Invalid) {
         self.push(Problem { help: invalid.help, ..Problem::error(path.clone(), invalid.message) });
     }
 
     /// Reports that `key` of the object is missing, unless it is there and wrong.
-    fn missing(&mut self, object: &Path, key: &str, help: &str) {
+    pub(crate) fn missing(&mut self, object: &Path, key: &str, help: &str) {
         if !self.is_excused(&object.join(key)) {
             self.push(Problem::error(object.clone(), format!("`{key}` is missing")).on_key().help(help));
         }
     }
 
-    fn is_excused(&self, path: &Path) -> bool {
+    pub(crate) fn is_excused(&self, path: &Path) -> bool {
         let failed =
             self.document.tree.find(path).is_some_and(|node| node.is_null() && self.failed.contains(&node.origin));
         failed || self.excused.iter().any(|excused| excused.starts_with(path) || path.starts_with(excused))
@@ -133,7 +145,7 @@ impl Resolver<'_> {
     }
 
     /// Reports keys that exclude one another, and that there is none of them.
-    fn one_of(&mut self, object: &Path, keys: &[(&str, bool)], rule: &str) {
+    pub(crate) fn one_of(&mut self, object: &Path, keys: &[(&str, bool)], rule: &str) {
         let written: Vec<&str> = keys.iter().filter(|(_, written)| *written).map(|(key, _)| *key).collect();
         match written.as_slice() {
             [first, second, ..] => {
@@ -150,14 +162,14 @@ impl Resolver<'_> {
     }
 
     /// The path of a list's item; a scalar that stands for a list of one is the list itself.
-    fn item(&self, list: &Path, position: usize) -> Path {
+    pub(crate) fn item(&self, list: &Path, position: usize) -> Path {
         match self.document.tree.find(list).and_then(Node::as_list) {
             Some(_) => list.index(position),
             None => list.clone(),
         }
     }
 
-    fn read<T: DeserializeOwned>(&mut self, node: &Node, path: &Path) -> Option<T> {
+    pub(crate) fn read<T: DeserializeOwned>(&mut self, node: &Node, path: &Path) -> Option<T> {
         de::read(node, path, &KnownKeys, self.problems, &mut self.excused)
     }
 
@@ -165,6 +177,21 @@ impl Resolver<'_> {
     fn read_top<T: DeserializeOwned>(&mut self, tree: &Node, key: &str) -> Option<T> {
         let node = tree.get(key).filter(|node| !node.is_null() && !node.is_off())?;
         self.read(node, &Path::root().join(key))
+    }
+
+    /// What policies mean by the words of the object at `object`.
+    fn policies(&mut self, object: &Path, place: Place, around: Around<'_>) -> Vec<Written> {
+        let document = self.document;
+        let Some(node) = document.tree.find(object) else { return Vec::new() };
+        let mut found = Vec::new();
+        for word in self.vocabulary.of(place) {
+            let written = node.get(word.key).filter(|node| !node.is_null() && !node.is_off());
+            let Some(node) = written else { continue };
+            let at = object.join(word.key);
+            let meaning = (word.read)(&mut Reading { resolver: self, node, path: at.clone(), around });
+            found.extend(meaning.map(|meaning| Written { key: word.key, at, meaning }));
+        }
+        found
     }
 
     fn is_default(&self, path: &Path) -> bool {

@@ -26,7 +26,7 @@ pub(crate) struct Refused {
 
 /// Loads and checks: all that a start or a reload does before it has effects.
 pub(crate) fn load(file: &Path, environment: &[(String, String)], source: &dyn Source) -> Result<Checked, Refused> {
-    let inputs = Inputs { file, source, env: environment };
+    let inputs = Inputs { file, source, env: environment, vocabulary: Vocabulary::EMPTY };
     let Loaded { config, mut warnings, document } = tidegate_config::load(&inputs).map_err(|failure| {
         let Failure { document, problems, .. } = failure;
         Refused { document, problems }

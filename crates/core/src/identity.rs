@@ -1,0 +1,30 @@
+//! Who a caller is, as a way of authentication found out: what authorization, limits, templates and services are told. It does not
+//! say how it was proved.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// A caller who has proved who they are. Whatever a way cannot tell is empty.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Identity {
+    /// The way of authentication that found it out: a name under `auth`.
+    pub way: Arc<str>,
+    /// Who it is.
+    pub user: Option<Arc<str>>,
+    /// What they are.
+    pub roles: Vec<Arc<str>>,
+    /// What they may do.
+    pub permissions: Vec<Arc<str>>,
+    /// What their token was issued for (RFC 6749, 3.3).
+    pub scopes: Vec<Arc<str>>,
+    /// Whose customer they are.
+    pub tenant: Option<Arc<str>>,
+    /// When the proof ends, as time since 1970; `None` if it does not.
+    pub expires: Option<Duration>,
+    /// All that the proof says, as an object; `Null` where it says no more than the above.
+    pub claims: Value,
+    /// What is known of a caller's own rate limit, as written where the key was made: `100/s`.
+    pub rate: Option<Arc<str>>,
+}

@@ -1,0 +1,121 @@
+//! `ip`: who may call, by address. Ranges that are denied go before ranges that are allowed.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tidegate_config::policy::{Place, Reading};
+use tidegate_config::problem::{Path, Problem};
+use tidegate_config::value::Cidr;
+use tidegate_core::exchange::Exchange;
+use tidegate_core::policy::{Decision, Gate, Phase, World};
+use tidegate_core::rejection::{Rejection, RejectionKind};
+
+use crate::policy::{Policy, Setup};
+
+/// The policy.
+pub(crate) struct Ip;
+
+/// Who may call, by the client's address after trusted proxies were believed.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IpFile {
+    /// Only these may call. By default everybody may.
+    #[serde(default)]
+    allow: Vec<Cidr>,
+    /// These may not, whatever `allow` says.
+    #[serde(default)]
+    deny: Vec<Cidr>,
+}
+
+/// Ranges of addresses, each list sorted and without overlap.
+#[derive(Debug, Clone)]
+pub(crate) struct Ranges {
+    allow: Vec<(IpAddr, IpAddr)>,
+    deny: Vec<(IpAddr, IpAddr)>,
+}
+
+impl Policy for Ip {
+    const KEY: &'static str = "ip";
+    const PLACE: Place = Place::Route;
+    const EXAMPLE: &'static str = "\
+services: { orders: { url: http://127.0.0.1:9001 } }
+routes:
+  - match: { path_prefix: /orders }
+    service: orders
+    ip: { allow: [10.0.0.0/8], deny: [10.6.6.6] }
+";
+    type File = IpFile;
+    type Meaning = Ranges;
+
+    fn mean(file: IpFile, reading: &mut Reading<'_, '_>) -> Option<Ranges> {
+        let path = reading.path();
+        if file.allow.is_empty() && file.deny.is_empty() && !reading.is_excused(&path) {
+            let problem = Problem::error(path, "`ip` says nothing");
+            reading.report(problem.help("write `allow`, `deny` or both, as ranges such as `10.0.0.0/8`"));
+        }
+        Some(Ranges { allow: ranges(&file.allow), deny: ranges(&file.deny) })
+    }
+
+    fn build(meaning: Option<&Ranges>, at: &Path, setup: &mut Setup<'_>) {
+        if let Some(ranges) = meaning {
+            setup.gate((Phase::Edge, Self::KEY), &"".into(), at, Arc::new(ranges.clone()));
+        }
+    }
+}
+
+impl Gate for Ranges {
+    fn check<'a>(&'a self, exchange: &'a mut Exchange, _: &'a dyn World) -> Decision<'a> {
+        let client = exchange.client.to_canonical();
+        if has(&self.deny, client) || !(self.allow.is_empty() || has(&self.allow, client)) {
+            return Decision::refuse(Rejection::new(
+                RejectionKind::Forbidden,
+                "ip_denied",
+                "Your address is not allowed here",
+            ));
+        }
+        Decision::PASS
+    }
+}
+
+/// Sorted, with what overlaps or touches made one.
+fn ranges(written: &[Cidr]) -> Vec<(IpAddr, IpAddr)> {
+    let mut all: Vec<(IpAddr, IpAddr)> = written.iter().map(|range| (range.0.network(), range.0.broadcast())).collect();
+    all.sort();
+    let mut merged: Vec<(IpAddr, IpAddr)> = Vec::with_capacity(all.len());
+    for (first, last) in all {
+        match merged.last_mut() {
+            Some(before) if before.1.is_ipv4() == first.is_ipv4() && first <= before.1 => before.1 = before.1.max(last),
+            _ => merged.push((first, last)),
+        }
+    }
+    merged
+}
+
+fn has(ranges: &[(IpAddr, IpAddr)], address: IpAddr) -> bool {
+    let after = ranges.partition_point(|(first, _)| *first <= address);
+    let before = after.checked_sub(1).and_then(|at| ranges.get(at));
+    before.is_some_and(|(_, last)| address <= *last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(texts: &[&str]) -> Vec<(IpAddr, IpAddr)> {
+        ranges(&texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Cidr>>())
+    }
+
+    #[test]
+    fn an_address_is_found_in_the_range_that_has_it() {
+        let ranges = list(&["10.0.0.0/8", "192.168.1.0/24", "10.1.0.0/16", "fd00::/8", "::1/128"]);
+        for inside in ["10.0.0.0", "10.255.255.255", "192.168.1.7", "fdff::1", "::1"] {
+            assert!(has(&ranges, inside.parse().unwrap()), "{inside}");
+        }
+        for outside in ["9.255.255.255", "11.0.0.0", "192.168.2.0", "fe00::", "::2", "0.0.0.0"] {
+            assert!(!has(&ranges, outside.parse().unwrap()), "{outside}");
+        }
+        assert!(!has(&[], "10.0.0.1".parse().unwrap()));
+    }
+}
