@@ -5,4 +5,4 @@ mod ip;
 mod policy;
 mod table;
 
-pub use table::{TABLE, VOCABULARY};
+pub use table::{TABLE, VOCABULARY, examples};

@@ -72,9 +72,7 @@ fn build<P: Policy>(setup: &mut Setup<'_>) {
     let config = setup.config;
     let written = match (P::PLACE, setup.route) {
         (Place::Top, _) => config.policies.iter().find(|written| written.key == P::KEY),
-        (Place::Route, route) => {
-            route.and_then(|route| route.policies.iter().find(|written| written.key == P::KEY))
-        }
+        (Place::Route, route) => route.and_then(|route| route.policies.iter().find(|written| written.key == P::KEY)),
     };
     let root = Path::root();
     let at = written.map_or(&root, |written| &written.at);
@@ -100,10 +98,16 @@ pub(crate) struct Setup<'a> {
 
 impl Setup<'_> {
     /// Adds a gate to the chain. `name` tells several of one policy apart.
-    pub(crate) fn gate(&mut self, (phase, policy): (Phase, &'static str), name: &Arc<str>, at: &Path, gate: Arc<dyn Gate>) {
-        let of = self.route.map_or("", |route| &route.name);
-        let tally = self.shared.keep(format!("{of}\n{policy}\n{name}"), Default::default);
+    pub(crate) fn gate(
+        &mut self,
+        (phase, policy): (Phase, &'static str),
+        name: &Arc<str>,
+        at: &Path,
+        gate: Arc<dyn Gate>,
+    ) {
         let name = Arc::clone(name);
+        let route = self.route.map_or_else(|| Arc::from(""), |route| Arc::clone(&route.name));
+        let tally = self.shared.tally((route, policy, Arc::clone(&name)));
         self.links.push(Link { phase, policy, name, gate, shadow: false, tally, at: at.clone() });
     }
 
@@ -125,9 +129,9 @@ impl Setup<'_> {
         if let Some(known) = self.once.get(&TypeId::of::<T>()).and_then(|known| Arc::clone(known).downcast().ok()) {
             return known;
         }
-        let made = Arc::new(make(self));
-        self.once.insert(TypeId::of::<T>(), Arc::<T>::clone(&made));
-        made
+        let new = Arc::new(make(self));
+        self.once.insert(TypeId::of::<T>(), Arc::<T>::clone(&new));
+        new
     }
 
     /// Reports what is wrong.

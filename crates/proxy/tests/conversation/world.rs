@@ -11,6 +11,7 @@ use std::time::Duration;
 use tidegate_config::config::Config;
 use tidegate_core::client::{Peer, TrustedProxies};
 use tidegate_core::clock::{Clock, ManualClock};
+use tidegate_core::policy::{NoPolicies, Rules, Shared};
 use tidegate_proxy::Solo;
 use tidegate_proxy::net::Net;
 use tidegate_proxy::telemetry::{LogWriter, Metrics};
@@ -67,8 +68,13 @@ pub(crate) fn tell_with<F: Future<Output = ()>>(
         }));
         let metrics = Metrics::new();
         let log = LogWriter::start(None, Arc::clone(metrics.log())).unwrap();
-        let solo =
-            Solo::new(&Arc::new(config), Clock::Manual(Arc::clone(&clock)), net, (Arc::clone(&metrics), log.sender()));
+        let solo = Solo::new(
+            &Arc::new(config),
+            &Rules::new(&NoPolicies),
+            Clock::Manual(Arc::clone(&clock)),
+            net,
+            (Arc::clone(&metrics), log.sender()),
+        );
         story(World { clock, solo: solo.unwrap(), metrics, calls, refusing, _log: log }).await;
     });
 }
@@ -145,7 +151,7 @@ impl World {
 
     /// The value of a metric's series in the text; `None` if it is not there.
     pub(crate) fn metric(&self, series: &str) -> Option<String> {
-        let text = self.metrics.render(&[]);
+        let text = self.metrics.render(&[], &Shared::default());
         text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ').map(str::to_owned))
     }
 
