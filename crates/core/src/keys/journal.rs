@@ -181,32 +181,38 @@ mod tests {
 
         fn take(&mut self, step: &Step) {
             match *step {
-                Step::Put { id, expires } => {
-                    let secret = self.secret();
-                    let Ok(Entry::Record(blank)) = Entry::parse(record(id).as_bytes()) else { panic!("{step:?}") };
-                    self.write(Record { hash: Digest(secret), expires, ..*blank });
-                    self.truths.insert(id, Truth { secrets: vec![(secret, None)], expires, is_revoked: false });
-                }
-                Step::Rotate { id, now, grace } => {
-                    let secret = self.secret();
-                    let Some(record) = self.known(id) else { return };
-                    self.write(record.rotated(Digest(secret), now, grace));
-                    let truth = self.truths.get_mut(&id).expect("it is known");
-                    truth.secrets.retain(|(_, until)| until.is_none() && grace > 0);
-                    truth.secrets.iter_mut().for_each(|(_, until)| *until = Some(now + grace));
-                    truth.secrets.push((secret, None));
-                }
-                Step::Expire { id, expires } => {
-                    let Some(record) = self.known(id) else { return };
-                    self.write(Record { expires, ..record });
-                    self.truths.get_mut(&id).expect("it is known").expires = expires;
-                }
+                Step::Put { id, expires } => self.put(id, expires),
+                Step::Rotate { id, now, grace } => self.rotate(id, (now, grace)),
+                Step::Expire { id, expires } => self.expire(id, expires),
                 Step::Revoke { id } => {
                     self.journal.read(revocation(id).as_bytes());
                     self.truths.entry(id).and_modify(|truth| truth.is_revoked = true);
                 }
                 Step::Rubbish => self.journal.read(b"rubbish"),
             }
+        }
+
+        fn put(&mut self, id: usize, expires: Option<u64>) {
+            let secret = self.secret();
+            let Ok(Entry::Record(blank)) = Entry::parse(record(id).as_bytes()) else { panic!("{id}") };
+            self.write(Record { hash: Digest(secret), expires, ..*blank });
+            self.truths.insert(id, Truth { secrets: vec![(secret, None)], expires, is_revoked: false });
+        }
+
+        fn rotate(&mut self, id: usize, (now, grace): (u64, u64)) {
+            let secret = self.secret();
+            let Some(record) = self.known(id) else { return };
+            self.write(record.rotated(Digest(secret), now, grace));
+            let truth = self.truths.get_mut(&id).expect("it is known");
+            truth.secrets.retain(|(_, until)| until.is_none() && grace > 0);
+            truth.secrets.iter_mut().for_each(|(_, until)| *until = Some(now + grace));
+            truth.secrets.push((secret, None));
+        }
+
+        fn expire(&mut self, id: usize, expires: Option<u64>) {
+            let Some(record) = self.known(id) else { return };
+            self.write(Record { expires, ..record });
+            self.truths.get_mut(&id).expect("it is known").expires = expires;
         }
 
         fn expected(&self, secret: [u8; 32], second: u64) -> Result<String, KeyError> {
