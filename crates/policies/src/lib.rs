@@ -3,6 +3,7 @@
 
 mod ip;
 mod policy;
+pub mod shared;
 mod table;
 
 pub use table::{TABLE, VOCABULARY, examples};
