@@ -123,10 +123,7 @@ fn push_value(variable: &Variable, facts: &Facts<'_>, in_query: bool, out: &mut 
 fn decoded<'a>(variable: &Variable, facts: &Facts<'a>) -> Cow<'a, str> {
     let Facts { head, .. } = facts;
     match variable {
-        Variable::Path(name) => match param(name, facts) {
-            param if param.contains('%') => query::percent_decode(param.as_bytes()).into(),
-            param => param.into(),
-        },
+        Variable::Path(name) => query::unescape(param(name, facts)),
         Variable::Query(name) => {
             let first = query::values(head.query, name).next();
             first.map_or(Cow::Borrowed(""), |value| value.into_owned().into())
