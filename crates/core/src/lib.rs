@@ -9,6 +9,7 @@ pub mod clock;
 pub mod cluster;
 pub mod concurrency;
 pub mod exchange;
+pub mod expression;
 pub mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
