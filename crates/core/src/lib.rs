@@ -14,11 +14,8 @@ pub mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hedge;
-<<<<<<< HEAD
 pub mod identity;
-=======
 pub mod keys;
->>>>>>> w-keys
 pub mod path;
 pub mod policy;
 pub mod probing;
