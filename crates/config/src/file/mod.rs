@@ -24,7 +24,7 @@ pub(crate) use service::{
     KeyFile, KubernetesFile, OutlierDetectionFile, PoolFile, ProtocolFile, RegistryFile, RetryFile, RetryMethodsFile,
     ServiceFile, ServiceTimeoutsFile, StickyCookieFile, StrategyFile, UpstreamTlsFile,
 };
-pub(crate) use shapes::{AnyText, Entries, ListOr, TextOr};
+pub use shapes::{AnyText, Entries, ListOr, TextOr};
 pub(crate) use shaping::{FaultFile, MirrorFile, SplitFile, SplitPartFile, WhenFile};
 
 use crate::value::Name;
