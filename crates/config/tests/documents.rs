@@ -99,7 +99,12 @@ fn every_yaml_block_of_the_documents_loads() {
             count += 1;
             let yaml = if piece { completed(&block) } else { block };
             let source = Pretended(Memory::new().with("gateway.yaml", yaml));
-            if let Err(failure) = load(&Inputs { file: Path::new("gateway.yaml"), source: &source, env: &[], vocabulary: Vocabulary::EMPTY }) {
+            if let Err(failure) = load(&Inputs {
+                file: Path::new("gateway.yaml"),
+                source: &source,
+                env: &[],
+                vocabulary: Vocabulary::EMPTY,
+            }) {
                 panic!("{}, the block of line {line}:\n{failure}", file.display());
             }
         }

@@ -72,9 +72,7 @@ fn build<P: Policy>(setup: &mut Setup<'_>) {
     let config = setup.config;
     let written = match (P::PLACE, setup.route) {
         (Place::Top, _) => config.policies.iter().find(|written| written.key == P::KEY),
-        (Place::Route, route) => {
-            route.and_then(|route| route.policies.iter().find(|written| written.key == P::KEY))
-        }
+        (Place::Route, route) => route.and_then(|route| route.policies.iter().find(|written| written.key == P::KEY)),
     };
     let root = Path::root();
     let at = written.map_or(&root, |written| &written.at);
@@ -100,7 +98,13 @@ pub(crate) struct Setup<'a> {
 
 impl Setup<'_> {
     /// Adds a gate to the chain. `name` tells several of one policy apart.
-    pub(crate) fn gate(&mut self, (phase, policy): (Phase, &'static str), name: &Arc<str>, at: &Path, gate: Arc<dyn Gate>) {
+    pub(crate) fn gate(
+        &mut self,
+        (phase, policy): (Phase, &'static str),
+        name: &Arc<str>,
+        at: &Path,
+        gate: Arc<dyn Gate>,
+    ) {
         let of = self.route.map_or("", |route| &route.name);
         let tally = self.shared.keep(format!("{of}\n{policy}\n{name}"), Default::default);
         let name = Arc::clone(name);

@@ -9,13 +9,14 @@ use tidegate_config::policy::Vocabulary;
 use tidegate_config::problem::Problems;
 use tidegate_core::policy::{Chain, Guarded, Policies, Shared, Table};
 
+use crate::auth::{Auth, RouteAuth};
 use crate::ip::Ip;
 use crate::policy::{Entry, Setup};
 
 /// The words of all policies, in the order in which their gates stand inside a phase.
 pub static VOCABULARY: Vocabulary = Vocabulary::new(|| ENTRIES.iter().map(|entry| entry.word).collect());
 
-const ENTRIES: &[Entry] = &[Entry::of::<Ip>()];
+const ENTRIES: &[Entry] = &[Entry::of::<Auth>(), Entry::of::<Ip>(), Entry::of::<RouteAuth>()];
 
 /// All policies.
 pub static TABLE: AllPolicies = AllPolicies;
@@ -26,7 +27,8 @@ pub struct AllPolicies;
 
 impl Table for AllPolicies {
     fn build(&self, config: &Config, shared: &Arc<Shared>) -> Result<(Policies, Problems), Problems> {
-        let (mut problems, mut guarded, mut jobs, mut once) = (Problems::new(), BTreeSet::new(), Vec::new(), HashMap::new());
+        let (mut problems, mut guarded, mut jobs, mut once) =
+            (Problems::new(), BTreeSet::new(), Vec::new(), HashMap::new());
         let mut chain = |route: Option<&Route>| {
             let (problems, guarded, jobs, once) = (&mut problems, &mut guarded, &mut jobs, &mut once);
             let mut setup = Setup { config, route, shared, problems, guarded, links: Vec::new(), jobs, once };

@@ -95,7 +95,10 @@ impl Resolver<'_> {
     /// A service for the address in `url`, with the defaults of all services, and the URL's path and query.
     pub(crate) fn own_service(&mut self, at: &Path, name: &str, url: &str) -> Option<(Arc<str>, String)> {
         let after_scheme = url.find("://").map_or(0, |at| at + "://".len());
-        let end = url.get(after_scheme..).and_then(|rest| rest.find(['/', '?', '#'])).map_or(url.len(), |at| after_scheme + at);
+        let end = url
+            .get(after_scheme..)
+            .and_then(|rest| rest.find(['/', '?', '#']))
+            .map_or(url.len(), |at| after_scheme + at);
         let (base, target) = url.split_at(end);
         if let Err(invalid) = parse_url(base) {
             self.invalid(at, invalid);

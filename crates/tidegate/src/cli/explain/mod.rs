@@ -72,7 +72,12 @@ pub(super) fn explain(args: &Args, environment: &[(String, String)], console: &m
     if let Some(outcome) = input::unreadable(&args.file, &source, console)? {
         return Ok(outcome);
     }
-    let loaded = tidegate_config::load(&Inputs { file: &args.file, source: &source, env: environment, vocabulary: Vocabulary::EMPTY });
+    let loaded = tidegate_config::load(&Inputs {
+        file: &args.file,
+        source: &source,
+        env: environment,
+        vocabulary: Vocabulary::EMPTY,
+    });
     let Loaded { config, document, .. } = match loaded {
         Ok(loaded) => loaded,
         Err(failure) => return refuse(args, &failure, console),
