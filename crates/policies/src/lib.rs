@@ -4,6 +4,7 @@
 mod auth;
 mod ip;
 mod policy;
+mod require;
 mod table;
 #[cfg(test)]
 mod testing;

@@ -12,11 +12,12 @@ use tidegate_core::policy::{Chain, Guarded, Policies, Shared, Table};
 use crate::auth::{Auth, RouteAuth};
 use crate::ip::Ip;
 use crate::policy::{Entry, Setup};
+use crate::require::Require;
 
 /// The words of all policies, in the order in which their gates stand inside a phase.
 pub static VOCABULARY: Vocabulary = Vocabulary::new(|| ENTRIES.iter().map(|entry| entry.word).collect());
 
-const ENTRIES: &[Entry] = &[Entry::of::<Auth>(), Entry::of::<Ip>(), Entry::of::<RouteAuth>()];
+const ENTRIES: &[Entry] = &[Entry::of::<Auth>(), Entry::of::<Ip>(), Entry::of::<RouteAuth>(), Entry::of::<Require>()];
 
 /// All policies.
 pub static TABLE: AllPolicies = AllPolicies;

@@ -92,18 +92,24 @@ fn inline(entries: Vec<TextOr<InlineKeyFile>>, way: &Arc<str>, at: &Path, readin
             }
         };
         for file in files {
-            let length = file.key.0.len();
-            if length < SHORTEST {
-                let problem = if length == 0 { Problem::error } else { Problem::warning };
-                let problem = problem(at.clone(), format!("a key has {length} characters, so it can be guessed"));
-                reading.report(problem.help("make one with `openssl rand -hex 24`"));
-            }
+            weakness(&file.key.0, &at).into_iter().for_each(|problem| reading.report(problem));
             if keys.insert(hash(file.key.0.as_bytes()), Arc::new(file.identity(way))).is_some() {
                 reading.report(Problem::error(at.clone(), "two entries have the same key"));
             }
         }
     }
     keys
+}
+
+/// What is to be said of a key that can be guessed.
+fn weakness(key: &str, at: &Path) -> Option<Problem> {
+    let text = format!("a key has {} characters, so it can be guessed", key.len());
+    let problem = match key.len() {
+        0 => Problem::error(at.clone(), text),
+        1..SHORTEST => Problem::warning(at.clone(), text),
+        _ => return None,
+    };
+    Some(problem.help("make one with `openssl rand -hex 24`"))
 }
 
 /// `user:key` or `user:key:role,role`. Without a colon there is no key, and that is a mistake.
