@@ -1,9 +1,13 @@
 //! What a route may ask of its requests: one file for each policy, and the table of them. A policy decides about exchanges; it
 //! knows no listener and no upstream socket.
 
+mod auth;
 mod ip;
 mod policy;
 pub mod shared;
+mod require;
 mod table;
+#[cfg(test)]
+mod testing;
 
 pub use table::{TABLE, VOCABULARY, examples};

@@ -9,13 +9,15 @@ use tidegate_config::policy::Vocabulary;
 use tidegate_config::problem::Problems;
 use tidegate_core::policy::{Chain, Guarded, Policies, Shared, Table};
 
+use crate::auth::{Auth, RouteAuth};
 use crate::ip::Ip;
 use crate::policy::{Entry, Setup};
+use crate::require::Require;
 
 /// The words of all policies, in the order in which their gates stand inside a phase.
 pub static VOCABULARY: Vocabulary = Vocabulary::new(|| ENTRIES.iter().map(|entry| entry.word).collect());
 
-const ENTRIES: &[Entry] = &[Entry::of::<Ip>()];
+const ENTRIES: &[Entry] = &[Entry::of::<Auth>(), Entry::of::<Ip>(), Entry::of::<RouteAuth>(), Entry::of::<Require>()];
 
 /// A configuration for each policy that uses it, with the policy's key.
 pub fn examples() -> impl Iterator<Item = (&'static str, &'static str)> {

@@ -44,7 +44,7 @@ pub(crate) struct StrategyFile(pub Balancing);
 
 /// What of a request tells it apart from others.
 #[derive(Debug, Clone)]
-pub(crate) struct KeyFile(pub Key);
+pub struct KeyFile(pub Key);
 
 /// The name of a cookie.
 #[derive(Debug, Clone)]
