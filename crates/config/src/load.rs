@@ -80,8 +80,8 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, Failure> {
     env::api_servers(&mut tree, inputs.env);
     let mut supported = tree.clone();
     let document = Document { files: texts.into(), tree: Arc::new(tree), secrets: secrets.into() };
-    later::refuse(&mut supported, &mut problems);
     inputs.vocabulary.take(&mut supported);
+    later::refuse(&mut supported, &mut problems);
     let config = resolve::resolve(&supported, &document, inputs, &mut files, &mut problems);
     files.sort();
     files.dedup();

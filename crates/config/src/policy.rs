@@ -16,6 +16,8 @@ use crate::resolve::Resolver;
 use crate::tree::Node;
 use crate::value::{Invalid, PathPattern};
 
+pub use crate::file::{AnyText, Entries, ListOr, MethodName, TextOr};
+
 /// All words that policies add to the file.
 pub struct Vocabulary {
     list: fn() -> Vec<Word>,

@@ -22,8 +22,7 @@ pub(crate) struct Ip;
 #[serde(deny_unknown_fields)]
 pub(crate) struct IpFile {
     /// Only these may call. By default everybody may.
-    #[serde(default)]
-    allow: Vec<Cidr>,
+    allow: Option<Vec<Cidr>>,
     /// These may not, whatever `allow` says.
     #[serde(default)]
     deny: Vec<Cidr>,
@@ -51,11 +50,17 @@ routes:
 
     fn mean(file: IpFile, reading: &mut Reading<'_, '_>) -> Option<Ranges> {
         let path = reading.path();
-        if file.allow.is_empty() && file.deny.is_empty() && !reading.is_excused(&path) {
-            let problem = Problem::error(path, "`ip` says nothing");
+        if file.allow.is_none() && file.deny.is_empty() && !reading.is_excused(&path) {
+            let problem = Problem::error(path.clone(), "`ip` says nothing");
             reading.report(problem.help("write `allow`, `deny` or both, as ranges such as `10.0.0.0/8`"));
         }
-        Some(Ranges { allow: ranges(&file.allow), deny: ranges(&file.deny) })
+        let allow = path.join("allow");
+        if file.allow.as_ref().is_some_and(Vec::is_empty) && !reading.is_excused(&allow) {
+            // Nobody, or everybody? Both have been taken for it.
+            let problem = Problem::error(allow, "`allow` names nobody");
+            reading.report(problem.help("write ranges such as `10.0.0.0/8`, or leave `allow` out to let everybody in"));
+        }
+        Some(Ranges { allow: ranges(&file.allow.unwrap_or_default()), deny: ranges(&file.deny) })
     }
 
     fn build(meaning: Option<&Ranges>, at: &Path, setup: &mut Setup<'_>) {
@@ -79,9 +84,16 @@ impl Gate for Ranges {
     }
 }
 
-/// Sorted, with what overlaps or touches made one.
+/// Sorted, with what overlaps made one. A range of IPv4-mapped addresses is one of IPv4 addresses, as clients with one are.
 fn ranges(written: &[Cidr]) -> Vec<(IpAddr, IpAddr)> {
-    let mut all: Vec<(IpAddr, IpAddr)> = written.iter().map(|range| (range.0.network(), range.0.broadcast())).collect();
+    let ends = |range: &Cidr| {
+        let (first, last) = (range.0.network(), range.0.broadcast());
+        match (first.to_canonical(), last.to_canonical()) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => (IpAddr::V4(first), IpAddr::V4(last)),
+            _ => (first, last),
+        }
+    };
+    let mut all: Vec<(IpAddr, IpAddr)> = written.iter().map(ends).collect();
     all.sort();
     let mut merged: Vec<(IpAddr, IpAddr)> = Vec::with_capacity(all.len());
     for (first, last) in all {

@@ -1,8 +1,16 @@
 //! What a route may ask of its requests: one file for each policy, and the table of them. A policy decides about exchanges; it
 //! knows no listener and no upstream socket.
 
+mod bots;
+mod cors;
+mod csrf;
 mod ip;
+mod origins;
+mod patterns;
 mod policy;
+mod requests;
+mod security_headers;
 mod table;
+mod tls;
 
 pub use table::{TABLE, VOCABULARY, examples};

@@ -10,6 +10,7 @@ mod shaping;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use route::MethodName;
 pub(crate) use route::{
     BodyFile, ClientCertFile, MatchFile, PoliciesFile, PrefixPath, RedirectFile, RespondFile, RewriteFile, RouteFile,
     ValueFile,
@@ -24,7 +25,7 @@ pub(crate) use service::{
     KeyFile, KubernetesFile, OutlierDetectionFile, PoolFile, ProtocolFile, RegistryFile, RetryFile, RetryMethodsFile,
     ServiceFile, ServiceTimeoutsFile, StickyCookieFile, StrategyFile, UpstreamTlsFile,
 };
-pub(crate) use shapes::{AnyText, Entries, ListOr, TextOr};
+pub use shapes::{AnyText, Entries, ListOr, TextOr};
 pub(crate) use shaping::{FaultFile, MirrorFile, SplitFile, SplitPartFile, WhenFile};
 
 use crate::value::Name;
