@@ -112,3 +112,62 @@ impl Gate for Rules {
         Decision::PASS
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{check, problems};
+
+    fn yaml(bots: &str) -> String {
+        format!(
+            "services: {{ a: {{ url: http://127.0.0.1:9001 }} }}\n\
+             routes: [{{ match: {{ path_prefix: / }}, service: a, bots: {bots} }}]"
+        )
+    }
+
+    fn said(bots: &str, agents: &[&str]) -> String {
+        let lines: String = agents.iter().map(|agent| format!("\nUser-Agent: {agent}")).collect();
+        check(&yaml(bots), &format!("GET /{lines}"))
+    }
+
+    const REFUSED: &str = "403 bot_refused: This client is not allowed here";
+
+    #[test]
+    fn clients_are_refused_by_the_name_they_give() {
+        let bots = "{ deny: [bot, '^python-requests/'], allow: [Googlebot] }";
+        for agent in ["EvilBot/1.0", "Mozilla/5.0 (compatible; bingbot/2.0)", "python-requests/2.32"] {
+            assert_eq!(said(bots, &[agent]), REFUSED, "{agent}");
+        }
+        for agent in
+            ["Mozilla/5.0 (X11; Linux x86_64)", "Mozilla/5.0 (compatible; Googlebot/2.1)", "my python-requests/2"]
+        {
+            assert_eq!(said(bots, &[agent]), "pass", "{agent}");
+        }
+    }
+
+    #[test]
+    fn a_second_name_hides_nobody() {
+        let bots = "{ deny: [bot], allow: [Googlebot] }";
+        assert_eq!(said(bots, &["Mozilla/5.0", "evilbot"]), REFUSED);
+        assert_eq!(said(bots, &["Googlebot", "evilbot"]), REFUSED);
+    }
+
+    #[test]
+    fn clients_without_a_name_pass_unless_they_shall_not() {
+        assert_eq!(said("{ deny: [bot] }", &[]), "pass");
+        assert_eq!(said("{ empty: deny }", &[]), REFUSED);
+        assert_eq!(said("{ empty: deny }", &[""]), REFUSED);
+        assert_eq!(said("{ empty: deny }", &["curl/8"]), "pass");
+    }
+
+    #[test]
+    fn an_expression_that_others_take_for_ever_for_takes_no_time() {
+        let agent = "a".repeat(8000);
+        assert_eq!(said("{ deny: ['^(a+)+$b', '(x+x+)+y'] }", &[&agent]), "pass");
+    }
+
+    #[test]
+    fn a_policy_that_refuses_nobody_is_a_mistake() {
+        assert!(problems(&yaml("{ allow: [Googlebot] }")).contains("`bots` refuses nobody"));
+        assert!(problems(&yaml("{ deny: ['(?=x)'] }")).contains("look-around"));
+    }
+}

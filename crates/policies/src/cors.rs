@@ -250,3 +250,6 @@ fn vary(fields: &mut Fields, name: &str) {
         fields.append_text(Known::Vary, name).ok();
     }
 }
+
+#[cfg(test)]
+mod tests;

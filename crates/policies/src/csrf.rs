@@ -133,3 +133,131 @@ fn is_own(origin: &[u8], exchange: &Exchange) -> bool {
     let [host, own] = [host, own].map(|authority| without_default_port(scheme, authority));
     is_known && host.eq_ignore_ascii_case(own)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Gateway, problems};
+
+    fn yaml(csrf: &str) -> String {
+        format!(
+            "server: {{ trusted_proxies: [192.0.2.1] }}\n\
+             services: {{ a: {{ url: http://127.0.0.1:9001 }} }}\n\
+             routes: [{{ match: {{ path_prefix: / }}, service: a, csrf: {csrf} }}]"
+        )
+    }
+
+    const FRIENDS: &str = "{ origins: [https://app.example.com, 'https://*.partner.example'] }";
+    const REFUSED: &str = "403 csrf_refused: This request comes from a page that may not make it";
+
+    #[test]
+    fn pages_of_the_own_host_and_of_friends_may_change_something() {
+        let gateway = Gateway::of(&yaml(FRIENDS));
+        for lines in [
+            "Origin: http://api.example.com",
+            "Origin: https://api.example.com",
+            "Origin: https://API.example.com\nHost: api.example.com:443",
+            "Origin: http://api.example.com:8080\nHost: api.example.com:8080",
+            "Origin: https://app.example.com\nSec-Fetch-Site: cross-site",
+            "Origin: https://a.b.partner.example",
+            "Sec-Fetch-Site: same-origin\nOrigin: null\nCookie: a=b",
+            "Sec-Fetch-Site: none\nCookie: a=b",
+            "Referer: https://app.example.com/page?a=https://evil.example/\nCookie: a=b",
+            "Referer: http://api.example.com\nCookie: a=b",
+            "Origin: https://api.example.com\nX-Forwarded-Proto: https",
+        ] {
+            assert_eq!(gateway.send(&format!("POST /\n{lines}")).said, "pass", "{lines}");
+        }
+    }
+
+    #[test]
+    fn pages_of_strangers_may_not() {
+        let gateway = Gateway::of(&yaml(FRIENDS));
+        for lines in [
+            "Origin: https://evil.example",
+            "Origin: https://evil.example\nCookie: a=b",
+            "Origin: https://app.example.com.evil.example",
+            "Origin: https://evilapp.example.com",
+            "Origin: http://app.example.com",
+            "Origin: https://partner.example",
+            "Origin: https://evil.example?.partner.example",
+            "Origin: https://evil.example/.partner.example",
+            "Origin: null",
+            "Origin: api.example.com",
+            "Origin: ftp://api.example.com",
+            "Origin: http://api.example.com:8080",
+            "Origin: http://api.example.com\nX-Forwarded-Proto: https",
+            "Origin: https://app.example.com\nOrigin: https://evil.example",
+            "Origin: https://evil.example\nReferer: https://app.example.com/",
+            "Referer: https://evil.example/https://app.example.com/",
+            "Referer: https://app.example.com@evil.example/",
+            "Referer: https://app.example.com\nReferer: https://evil.example/",
+            "Sec-Fetch-Site: cross-site",
+            "Sec-Fetch-Site: same-site",
+            "Sec-Fetch-Site: same-origin\nSec-Fetch-Site: cross-site",
+            "Cookie: a=b",
+        ] {
+            assert_eq!(gateway.send(&format!("POST /\n{lines}")).said, REFUSED, "{lines}");
+        }
+    }
+
+    #[test]
+    fn every_method_that_changes_something_is_looked_at() {
+        let gateway = Gateway::of(&yaml("on"));
+        for (method, said) in [
+            ("GET", "pass"),
+            ("HEAD", "pass"),
+            ("OPTIONS", "pass"),
+            ("PUT", REFUSED),
+            ("PATCH", REFUSED),
+            ("DELETE", REFUSED),
+            ("PROPPATCH", REFUSED),
+            ("get", REFUSED),
+        ] {
+            let request = format!("{method} /\nOrigin: https://evil.example\nCookie: a=b");
+            assert_eq!(gateway.send(&request).said, said, "{method}");
+        }
+    }
+
+    #[test]
+    fn a_web_socket_of_a_stranger_is_refused() {
+        let gateway = Gateway::of(&yaml("on"));
+        let upgrade = "GET /\nConnection: upgrade\nUpgrade: WebSocket\nCookie: a=b\nOrigin:";
+        assert_eq!(gateway.send(&format!("{upgrade} https://evil.example")).said, REFUSED);
+        assert_eq!(gateway.send(&format!("{upgrade} http://api.example.com")).said, "pass");
+    }
+
+    #[test]
+    fn what_no_browser_sends_passes() {
+        let gateway = Gateway::of(&yaml("on"));
+        assert_eq!(gateway.send("POST /\nAuthorization: Bearer x").said, "pass");
+    }
+
+    #[test]
+    fn the_log_is_told_which_page_it_was() {
+        let sent = Gateway::of(&yaml("on")).send("POST /\nOrigin: https://evil.example");
+        assert_eq!(sent.cause.as_deref(), Some("it comes from a page of `https://evil.example`"));
+    }
+
+    #[test]
+    fn a_list_that_lets_everybody_in_is_a_mistake() {
+        for everybody in ["'*'", "{ regex: .* }", "{ regex: 'https://.*' }"] {
+            let said = problems(&yaml(&format!("{{ origins: [{everybody}] }}")));
+            assert!(said.contains("so `csrf` refuses nobody"), "{everybody}: {said}");
+        }
+    }
+
+    #[test]
+    fn the_origin_of_a_url_ends_where_its_path_begins() {
+        for (url, origin) in [
+            ("https://a.example/b", "https://a.example"),
+            ("https://a.example?b=/", "https://a.example"),
+            ("https://a.example#b", "https://a.example"),
+            ("https://a.example:8443", "https://a.example:8443"),
+            ("/b", ""),
+            ("", ""),
+        ] {
+            assert_eq!(origin_of(url.as_bytes()), origin.as_bytes(), "{url}");
+        }
+    }
+}

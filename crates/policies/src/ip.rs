@@ -114,9 +114,82 @@ fn has(ranges: &[(IpAddr, IpAddr)], address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{Gateway, problems};
 
     fn list(texts: &[&str]) -> Vec<(IpAddr, IpAddr)> {
         ranges(&texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Cidr>>())
+    }
+
+    fn gateway(ip: &str) -> Gateway {
+        Gateway::of(&format!(
+            "server: {{ trusted_proxies: [192.0.2.1] }}\n\
+             services: {{ a: {{ url: http://127.0.0.1:9001 }} }}\n\
+             routes: [{{ match: {{ path_prefix: / }}, service: a, ip: {ip} }}]"
+        ))
+    }
+
+    /// What is said to a client that a trusted proxy speaks for.
+    fn said(gateway: &Gateway, client: &str) -> String {
+        gateway.send(&format!("GET /\nX-Forwarded-For: {client}")).said
+    }
+
+    const DENIED: &str = "403 ip_denied: Your address is not allowed here";
+
+    #[test]
+    fn only_addresses_of_allow_may_call() {
+        let gateway = gateway("{ allow: [10.0.0.0/8, 192.168.1.7, 2001:db8::/32] }");
+        for client in ["10.0.0.0", "10.255.255.255", "192.168.1.7", "2001:db8::1", "::ffff:10.1.2.3"] {
+            assert_eq!(said(&gateway, client), "pass", "{client}");
+        }
+        for client in ["9.255.255.255", "11.0.0.0", "192.168.1.6", "192.168.1.8", "2001:db9::", "::1"] {
+            assert_eq!(said(&gateway, client), DENIED, "{client}");
+        }
+    }
+
+    #[test]
+    fn deny_goes_before_allow() {
+        let gateway = gateway("{ allow: [10.0.0.0/8], deny: [10.6.6.6, 10.7.0.0/16] }");
+        assert_eq!(said(&gateway, "10.6.6.5"), "pass");
+        for client in ["10.6.6.6", "::ffff:10.6.6.6", "10.7.0.0", "10.7.255.255"] {
+            assert_eq!(said(&gateway, client), DENIED, "{client}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_denied_passes_where_nothing_is_allowed() {
+        let gateway = gateway("{ deny: [10.0.0.0/8] }");
+        assert_eq!(said(&gateway, "10.0.0.1"), DENIED);
+        assert_eq!(said(&gateway, "192.0.2.77"), "pass");
+    }
+
+    #[test]
+    fn a_range_of_mapped_addresses_is_one_of_ipv4_and_all_of_ipv6_is_not() {
+        let mapped = gateway("{ deny: ['::ffff:10.0.0.0/104'] }");
+        assert_eq!(said(&mapped, "10.1.2.3"), DENIED);
+        assert_eq!(said(&mapped, "11.1.2.3"), "pass");
+        let six = gateway("{ deny: ['::/0'] }");
+        assert_eq!(said(&six, "2001:db8::1"), DENIED);
+        assert_eq!(said(&six, "10.1.2.3"), "pass");
+    }
+
+    #[test]
+    fn a_client_cannot_say_itself_where_it_is() {
+        let mut gateway = gateway("{ allow: [10.0.0.0/8] }");
+        gateway.client = "203.0.113.9:50000".parse().unwrap();
+        assert_eq!(said(&gateway, "10.0.0.1"), DENIED);
+    }
+
+    #[test]
+    fn a_list_that_says_nothing_is_a_mistake() {
+        let yaml = |ip: &str| {
+            problems(&format!(
+                "services: {{ a: {{ url: http://127.0.0.1:9001 }} }}\nroutes: [{{ service: a, ip: {ip} }}]"
+            ))
+        };
+        assert!(yaml("{}").contains("`ip` says nothing"));
+        assert!(yaml("{ allow: [], deny: [10.0.0.1] }").contains("`allow` names nobody"));
+        assert_eq!(yaml("{ allow: off, deny: [10.0.0.1] }"), "");
+        assert_eq!(yaml("{ allow: [10.0.0.1/8] }").matches("error").count(), 1);
     }
 
     #[test]

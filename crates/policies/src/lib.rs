@@ -11,6 +11,8 @@ mod policy;
 mod requests;
 mod security_headers;
 mod table;
+#[cfg(test)]
+mod testing;
 mod tls;
 
 pub use table::{TABLE, VOCABULARY, examples};

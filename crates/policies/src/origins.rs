@@ -130,3 +130,49 @@ pub(crate) fn without_default_port<'a>(scheme: &str, authority: &'a str) -> &'a 
     };
     authority.strip_suffix(port).unwrap_or(authority)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::problems;
+
+    fn said(origin: &str) -> String {
+        problems(&format!(
+            "services: {{ a: {{ url: http://127.0.0.1:9001 }} }}\n\
+             routes: [{{ service: a, cors: {{ origins: [{origin}] }} }}]"
+        ))
+    }
+
+    #[test]
+    fn what_no_browser_calls_an_origin_is_a_mistake() {
+        for (origin, advice) in [
+            ("app.example.com", "write `https://app.example.com`"),
+            ("https://app.example.com/", "write `https://app.example.com`"),
+            ("https://app.example.com/path", "write `https://app.example.com`"),
+            ("https://*.example.com/", "write `https://*.example.com`"),
+            ("'https://app.*.com'", "`{ regex: ... }` for others"),
+            ("'https://*example.com'", "`{ regex: ... }` for others"),
+            ("'https://*'", "`{ regex: ... }` for others"),
+            ("'*://app.example.com'", "`{ regex: ... }` for others"),
+            ("https://me@app.example.com", "`{ regex: ... }` for others"),
+            ("https://", "`{ regex: ... }` for others"),
+            ("https://bücher.example", "`{ regex: ... }` for others"),
+        ] {
+            let said = said(origin);
+            assert!(said.starts_with("error") && said.contains(advice), "{origin}: {said}");
+        }
+    }
+
+    #[test]
+    fn origins_of_apps_and_with_ports_are_taken() {
+        for origin in [
+            "http://localhost:3000",
+            "capacitor://localhost",
+            "chrome-extension://abc",
+            "'http://[::1]:8080'",
+            "HTTPS://App.Example.com:443",
+            "'null'",
+        ] {
+            assert_eq!(said(origin), "", "{origin}");
+        }
+    }
+}

@@ -139,3 +139,67 @@ impl Rules {
         told.unwrap_or_else(|_| Rejection::internal("the content types are no field value".to_owned()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{check, problems};
+
+    fn yaml(requests: &str) -> String {
+        format!(
+            "services: {{ a: {{ url: http://127.0.0.1:9001 }} }}\n\
+             routes: [{{ match: {{ path_prefix: / }}, service: a, requests: {requests} }}]"
+        )
+    }
+
+    #[test]
+    fn methods_that_are_not_listed_are_refused_and_the_others_named() {
+        let yaml = yaml("{ methods: [GET, POST] }");
+        for method in ["GET", "HEAD", "POST"] {
+            assert_eq!(check(&yaml, &format!("{method} /")), "pass", "{method}");
+        }
+        for method in ["DELETE", "TRACE", "OPTIONS", "PROPFIND", "get"] {
+            let refused = "405 method_not_allowed: Method not allowed\nallow: GET, HEAD, POST";
+            assert_eq!(check(&yaml, &format!("{method} /")), refused, "{method}");
+        }
+    }
+
+    #[test]
+    fn bodies_of_other_types_are_refused_and_the_types_named() {
+        let yaml = yaml("{ content_types: [application/json, image/*] }");
+        let refused = |field: &str| {
+            format!(
+                "415 content_type_refused: Bodies of this type are not taken here\n{field}: application/json, image/*"
+            )
+        };
+        let post = |types: &[&str]| {
+            let lines: String = types.iter().map(|text| format!("\nContent-Type: {text}")).collect();
+            check(&yaml, &format!("POST /\nContent-Length: 3{lines}"))
+        };
+        for taken in ["application/json", "Application/JSON; charset=utf-8", "application/json;x=\"a;b\"", "image/png"]
+        {
+            assert_eq!(post(&[taken]), "pass", "{taken}");
+        }
+        for other in
+            ["text/plain", "application/jsonp", "application/xml", "imagepng", "image", "", "text/x; application/json"]
+        {
+            assert_eq!(post(&[other]), refused("accept-post"), "{other}");
+        }
+        assert_eq!(post(&[]), refused("accept-post"));
+        assert_eq!(post(&["application/json", "text/plain"]), refused("accept-post"));
+        assert_eq!(check(&yaml, "PATCH /\nContent-Length: 3"), refused("accept-patch"));
+        assert_eq!(check(&yaml, "PUT /\nContent-Length: 3"), refused("accept"));
+        assert_eq!(check(&yaml, "POST /\nContent-Length: 0"), "pass", "there is no body");
+        assert_eq!(check(&yaml, "GET /\nContent-Type: text/plain"), "pass", "there is no body");
+    }
+
+    #[test]
+    fn what_is_no_media_type_is_a_mistake() {
+        for wrong in
+            ["json", "'*/*'", "application/", "/json", "application/json; charset=utf-8", "'application/*+json/x'"]
+        {
+            let said = problems(&yaml(&format!("{{ content_types: [{wrong}] }}")));
+            assert!(said.contains("is no media type"), "{wrong}: {said}");
+        }
+        assert!(problems(&yaml("{}")).contains("`requests` says nothing"));
+    }
+}

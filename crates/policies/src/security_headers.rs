@@ -219,3 +219,112 @@ impl Gate for Headers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+    use tidegate_http1::ResponseHead;
+
+    use crate::testing::{Gateway, check, problems};
+
+    fn yaml(headers: &str) -> String {
+        format!(
+            "server: {{ trusted_proxies: [192.0.2.1] }}\n\
+             services: {{ a: {{ url: http://127.0.0.1:9001 }} }}\n\
+             routes: [{{ match: {{ path_prefix: /a }}, service: a, security_headers: {headers}, bots: {{ deny: [bot] }} }}]"
+        )
+    }
+
+    const DEFAULT: &str =
+        "x-content-type-options: nosniff\nx-frame-options: DENY\nreferrer-policy: strict-origin-when-cross-origin";
+    const HSTS: &str = "strict-transport-security: max-age=31536000";
+
+    #[test]
+    fn every_reply_has_them() {
+        for written in ["on", "{}"] {
+            let gateway = Gateway::of(&yaml(written));
+            assert_eq!(gateway.send("GET /a").said, format!("pass\n{DEFAULT}"));
+        }
+    }
+
+    #[test]
+    fn refusals_have_them_too() {
+        let refused = "403 bot_refused: This client is not allowed here";
+        assert_eq!(check(&yaml("on"), "GET /a\nUser-Agent: bot"), format!("{refused}\n{DEFAULT}"));
+    }
+
+    #[test]
+    fn replies_of_the_router_have_what_all_routes_agree_on() {
+        assert_eq!(check(&yaml("on"), "GET /b\nX-Forwarded-Proto: https"), format!("pass\n{DEFAULT}\n{HSTS}"));
+        let several = |second: &str| {
+            format!(
+                "server: {{ trusted_proxies: [192.0.2.1] }}\n\
+                 services: {{ a: {{ url: http://127.0.0.1:9001 }} }}\n\
+                 routes:\n\
+                 - {{ match: {{ path_prefix: /a }}, service: a, security_headers: on }}\n\
+                 - {{ match: {{ path_prefix: /b }}, service: a{second} }}"
+            )
+        };
+        let lost = "GET /c\nX-Forwarded-Proto: https";
+        assert_eq!(check(&several(", security_headers: on"), lost), format!("pass\n{DEFAULT}\n{HSTS}"));
+        assert_eq!(check(&several(""), lost), format!("pass\n{DEFAULT}"), "one route knows nothing of TLS");
+        assert_eq!(
+            check(&several(", security_headers: { frame_options: SAMEORIGIN, csp: x }"), lost),
+            format!("pass\n{}\n{HSTS}", DEFAULT.replace("x-frame-options: DENY\n", ""))
+        );
+    }
+
+    #[test]
+    fn a_client_without_tls_is_not_told_to_keep_to_it() {
+        let gateway = Gateway::of(&yaml("{ hsts: { max_age: 730d, include_subdomains: on, preload: on } }"));
+        assert!(!gateway.send("GET /a").said.contains("strict-transport-security"));
+        let hsts = "strict-transport-security: max-age=63072000; includeSubDomains; preload";
+        assert!(gateway.send("GET /a\nX-Forwarded-Proto: https").said.ends_with(hsts));
+    }
+
+    #[test]
+    fn each_may_be_set_and_dropped() {
+        let off = "{ nosniff: off, frame_options: off, referrer_policy: off, hsts: off }";
+        assert_eq!(check(&yaml(off), "GET /a\nX-Forwarded-Proto: https"), "pass");
+        let all = "{ nosniff: off, frame_options: SAMEORIGIN, referrer_policy: no-referrer, csp: \"default-src 'self'\", \
+                   csp_report_only: \"img-src 'none'\", permissions_policy: camera=(), \
+                   cross_origin_opener_policy: same-origin, cross_origin_embedder_policy: require-corp, \
+                   cross_origin_resource_policy: same-site, xss_protection: 1; mode=block }";
+        assert_eq!(
+            check(&yaml(all), "GET /a"),
+            "pass\nx-frame-options: SAMEORIGIN\nreferrer-policy: no-referrer\ncontent-security-policy: default-src 'self'\n\
+             content-security-policy-report-only: img-src 'none'\npermissions-policy: camera=()\n\
+             cross-origin-opener-policy: same-origin\ncross-origin-embedder-policy: require-corp\n\
+             cross-origin-resource-policy: same-site\nx-xss-protection: 1; mode=block"
+        );
+    }
+
+    #[test]
+    fn the_services_own_are_replaced_unless_they_shall_stand() {
+        for (written, frames) in [("on", "DENY"), ("{ override: off }", "SAMEORIGIN")] {
+            let gateway = Gateway::of(&yaml(written));
+            let sent = gateway.send("GET /a");
+            let mut reply = ResponseHead { status: StatusCode::OK, ..ResponseHead::default() };
+            reply.fields.append("X-Frame-Options", b"SAMEORIGIN").unwrap();
+            gateway.policies.routes[0].reply(&sent.exchange, &mut reply);
+            let values: Vec<_> = reply.fields.values("x-frame-options").collect();
+            assert_eq!(values, [frames.as_bytes()], "{written}");
+            assert_eq!(reply.fields.value("x-content-type-options"), Some(&b"nosniff"[..]), "{written}");
+        }
+    }
+
+    #[test]
+    fn what_browsers_would_not_heed_is_a_mistake() {
+        let wrong = [
+            ("{ frame_options: ALLOWALL }", "`ALLOWALL` is none of `DENY` and `SAMEORIGIN`"),
+            ("{ referrer_policy: no-referer }", "did you mean `no-referrer`?"),
+            ("{ hsts: { preload: on } }", "browsers take in nobody"),
+            ("{ hsts: { preload: on, include_subdomains: on, max_age: 30d } }", "browsers take in nobody"),
+            ("{ csp: \"a\\nb\" }", "line breaks"),
+        ];
+        for (written, said) in wrong {
+            let problems = problems(&yaml(written));
+            assert!(problems.contains(said), "{written}: {problems}");
+        }
+    }
+}

@@ -84,3 +84,49 @@ fn redirect(exchange: &Exchange) -> Decision<'static> {
         Err(_) => Decision::refuse(Rejection::internal("the target cannot stand in `Location`".to_owned())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Gateway;
+
+    fn gateway(require_tls: &str) -> Gateway {
+        Gateway::of(&format!(
+            "server: {{ trusted_proxies: [192.0.2.1] }}\n\
+             services: {{ a: {{ url: http://127.0.0.1:9001 }} }}\n\
+             routes: [{{ match: {{ path_prefix: / }}, service: a, require_tls: {require_tls} }}]"
+        ))
+    }
+
+    const REFUSED: &str = "403 tls_required: Use https";
+
+    #[test]
+    fn what_is_asked_in_the_clear_is_refused() {
+        for written in ["on", "true", "{}", "refuse"] {
+            let gateway = gateway(written);
+            assert_eq!(gateway.send("GET /a").said, REFUSED, "{written}");
+            assert_eq!(gateway.send("GET /a\nX-Forwarded-Proto: https").said, "pass", "{written}");
+        }
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_may_say_that_there_was_tls() {
+        let mut gateway = gateway("on");
+        gateway.client = "203.0.113.9:50000".parse().unwrap();
+        assert_eq!(gateway.send("GET /a\nX-Forwarded-Proto: https").said, REFUSED);
+        gateway.tls =
+            Some(Arc::new(tidegate_core::client::TlsFacts { server_name: None, protocol: "TLSv1.3", client: None }));
+        assert_eq!(gateway.send("GET /a").said, "pass");
+    }
+
+    #[test]
+    fn questions_are_sent_to_https_and_what_was_told_in_the_clear_is_refused() {
+        let gateway = gateway("redirect");
+        let to = "answer 308\nlocation: https://api.example.com/a?b=c";
+        assert_eq!(gateway.send("GET /a?b=c\nHost: API.example.com:8080").said, to);
+        assert_eq!(gateway.send("HEAD /a?b=c").said, to);
+        for method in ["POST", "DELETE", "OPTIONS"] {
+            assert_eq!(gateway.send(&format!("{method} /a")).said, REFUSED, "{method}");
+        }
+    }
+}
