@@ -10,6 +10,7 @@ mod patterns;
 mod policy;
 mod requests;
 mod security_headers;
+mod shared;
 mod table;
 #[cfg(test)]
 mod testing;
