@@ -10,7 +10,7 @@ mod patterns;
 mod policy;
 mod requests;
 mod security_headers;
-mod shared;
+pub mod shared;
 mod table;
 #[cfg(test)]
 mod testing;
