@@ -16,7 +16,7 @@ use crate::resolve::Resolver;
 use crate::tree::Node;
 use crate::value::{Invalid, PathPattern};
 
-pub use crate::file::{AnyText, Entries, KeyFile, ListOr, TextOr};
+pub use crate::file::{AnyText, Entries, KeyFile, ListOr, MethodName, TextOr};
 pub use crate::vocabulary::Vocabulary;
 
 /// A key that a policy adds to the file.

@@ -2,12 +2,20 @@
 //! knows no listener and no upstream socket.
 
 mod auth;
+mod bots;
+mod cors;
+mod csrf;
 mod ip;
+mod origins;
+mod patterns;
 mod policy;
-pub mod shared;
+mod requests;
 mod require;
+mod security_headers;
+pub mod shared;
 mod table;
 #[cfg(test)]
 mod testing;
+mod tls;
 
 pub use table::{TABLE, VOCABULARY, examples};

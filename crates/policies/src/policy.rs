@@ -100,7 +100,7 @@ pub(crate) struct Setup<'a> {
     pub(super) once: &'a mut HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
 }
 
-impl Setup<'_> {
+impl<'a> Setup<'a> {
     /// Adds a gate to the chain. `name` tells several of one policy apart.
     pub(crate) fn gate(
         &mut self,
@@ -127,6 +127,12 @@ impl Setup<'_> {
     pub(crate) fn top<P: Policy>(&self) -> Option<&P::Meaning> {
         let written = self.config.policies.iter().find(|written| written.key == P::KEY)?;
         written.meaning()
+    }
+
+    /// What the routes mean by a word, those that have it: for replies that the router makes itself. `None` in a route's own chain.
+    pub(crate) fn said_by_routes<P: Policy>(&self) -> Option<impl Iterator<Item = &'a P::Meaning> + use<'a, P>> {
+        let said = |route: &'a Arc<Route>| route.policies.iter().find(|written| written.key == P::KEY)?.meaning();
+        self.route.is_none().then(|| self.config.routes.iter().filter_map(said))
     }
 
     /// What is made once for all routes of this configuration.

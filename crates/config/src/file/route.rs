@@ -201,7 +201,7 @@ pub(crate) struct PrefixPath(pub PathPattern);
 
 /// A method in capitals.
 #[derive(Debug, Clone)]
-pub(crate) struct MethodName(pub http::Method);
+pub struct MethodName(pub http::Method);
 
 impl FromStr for ExactPath {
     type Err = Invalid;
