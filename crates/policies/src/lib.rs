@@ -4,6 +4,7 @@
 mod auth;
 mod ip;
 mod policy;
+mod shared;
 mod table;
 #[cfg(test)]
 mod testing;

@@ -5,14 +5,22 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use super::Gauges;
+
 /// Things by their kind and identity. An identity says everything that must be the same for the thing to be kept: a name, and
 /// a definition.
 #[derive(Debug, Default)]
 pub struct Shared {
     kept: Mutex<HashMap<(TypeId, String), Weak<dyn Any + Send + Sync>>>,
+    gauges: Gauges,
 }
 
 impl Shared {
+    /// What operators see of it.
+    pub fn gauges(&self) -> &Gauges {
+        &self.gauges
+    }
+
     /// The thing of this identity: the one that is in use, or a new one.
     pub fn keep<T: Any + Send + Sync>(&self, identity: impl Into<String>, make: impl FnOnce() -> T) -> Arc<T> {
         let key = (TypeId::of::<T>(), identity.into());
