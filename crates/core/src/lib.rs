@@ -13,6 +13,7 @@ pub mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hedge;
+pub mod limiter;
 pub mod path;
 pub mod probing;
 pub mod query;
