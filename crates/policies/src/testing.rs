@@ -103,6 +103,17 @@ impl Gateway {
     /// Sends a request, given as the lines of its head: the version, a `Host` where none is written, and a body as long as
     /// `Content-Length` says, are added.
     pub(crate) fn send(&self, request: &str) -> Sent {
+        self.world.finish(self.exchange(request))
+    }
+
+    /// A request that has to wait: it is to be moved on with [`FakeWorld::turn`].
+    pub(crate) fn sending<'a>(&'a self, request: &'a str) -> Local<'a, ()> {
+        Box::pin(async {
+            self.exchange(request).await;
+        })
+    }
+
+    async fn exchange(&self, request: &str) -> Sent {
         let mut exchange = self.open(request);
         let mut params = Params::new();
         let found = self.router.find(&tidegate_core::route::Head::of(&exchange), &mut params);
@@ -112,7 +123,7 @@ impl Gateway {
             Found::Route(number) => &self.policies.routes[number],
             Found::NotFound | Found::MethodNotAllowed(_) | Found::Options(_) => &self.policies.router,
         };
-        let verdict = self.world.finish(chain.check(&mut exchange, &self.world));
+        let verdict = chain.check(&mut exchange, &self.world).await;
         let (mut said, mut reply, mut cause) = ("pass".to_owned(), ResponseHead::default(), None);
         match verdict {
             Ok(()) => {}

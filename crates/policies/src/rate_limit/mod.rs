@@ -170,3 +170,6 @@ fn store(setup: &Setup<'_>) -> Arc<Store> {
     let keys = setup.top::<LimitsMemory>().copied().unwrap_or(DEFAULT_KEYS);
     setup.shared.keep(format!("limits\n{keys}"), || Store::new(keys, RandomState::new()))
 }
+
+#[cfg(test)]
+mod tests;
