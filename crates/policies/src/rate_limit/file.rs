@@ -219,13 +219,13 @@ fn prefix(written: Option<u8>, (usual, most): (u8, u8), at: &Path, reading: &mut
 fn weights(file: Option<&TextOr<Entries<String, u32>>>, at: &Path, reading: &mut Reading<'_, '_>) -> Weights {
     match file {
         None => Weights::default(),
-        Some(TextOr::Text(AnyText(text))) => match text.parse::<u32>().ok().filter(|weight| *weight > 0) {
-            Some(weight) => Weights { every: Some(weight.into()), methods: Vec::new() },
-            None => {
+        Some(TextOr::Text(AnyText(text))) => {
+            let every = text.parse::<u32>().ok().filter(|weight| *weight > 0).map(u64::from);
+            if every.is_none() {
                 reading.error(at, format!("a weight is a whole number from 1 on, not `{text}`"));
-                Weights::default()
             }
-        },
+            Weights { every, methods: Vec::new() }
+        }
         Some(TextOr::Full(Entries(methods))) => {
             let methods = methods.iter().filter_map(|(name, weight)| {
                 let method = Method::from_bytes(name.as_bytes()).ok();

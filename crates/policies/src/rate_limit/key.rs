@@ -56,10 +56,10 @@ impl FromStr for Part {
         }
         if let Some(names) = text.strip_prefix("claims.") {
             let names: Vec<Arc<str>> = names.split('.').map(Arc::from).collect();
-            return match names.iter().any(|name| name.is_empty()) {
-                true => Err(Invalid::new(format!("`{text}` has an empty name")).help("write `claims.NAME`")),
-                false => Ok(Self::Claim(names)),
-            };
+            if names.iter().any(|name| name.is_empty()) {
+                return Err(Invalid::new(format!("`{text}` has an empty name")).help("write `claims.NAME`"));
+            }
+            return Ok(Self::Claim(names));
         }
         let wrong = |invalid: Invalid| {
             let also = "there are also `identity`, `identity.tenant` and `claims.NAME`";
@@ -102,9 +102,15 @@ impl Part {
             }
             Self::Tenant => counted.exchange.identity.as_ref()?.tenant.as_ref().map(|tenant| write(tenant.as_bytes())),
             Self::Claim(names) => match claim(counted.exchange.identity.as_deref()?, names)? {
-                Value::String(text) => Some(write(text.as_bytes())),
                 Value::Null => None,
-                other => Some(write(other.to_string().as_bytes())),
+                Value::String(text) => {
+                    write(text.as_bytes());
+                    Some(())
+                }
+                other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                    write(other.to_string().as_bytes());
+                    Some(())
+                }
             },
         }
     }
@@ -132,7 +138,7 @@ fn hash_address<H: Hasher>(counted: &Counted<'_>, state: &mut H) {
     let Prefixes { v4, v6 } = counted.prefixes;
     match counted.exchange.client.to_canonical() {
         IpAddr::V4(address) => {
-            state.write_u32(address.to_bits() & u32::MAX.checked_shl(32 - u32::from(v4)).unwrap_or(0))
+            state.write_u32(address.to_bits() & u32::MAX.checked_shl(32 - u32::from(v4)).unwrap_or(0));
         }
         IpAddr::V6(address) => {
             state.write_u128(address.to_bits() & u128::MAX.checked_shl(128 - u32::from(v6)).unwrap_or(0));

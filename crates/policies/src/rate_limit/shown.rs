@@ -52,7 +52,7 @@ mod tests {
         let ten = Rate::new(10, Duration::from_secs(1)).unwrap();
         let bucket = Limit::new(Algorithm::TokenBucket { burst: 25 }, ten).unwrap();
         assert_eq!(&*policy("a", &bucket), "\"a\";q=25;w=3");
-        let quota = Limit::new(Algorithm::FixedWindow, Rate::new(1000, Duration::from_secs(86_400)).unwrap()).unwrap();
+        let quota = Limit::new(Algorithm::FixedWindow, Rate::new(1000, Duration::from_hours(24)).unwrap()).unwrap();
         assert_eq!(&*policy("b", &quota), "\"b\";q=1000;w=86400");
     }
 }

@@ -206,9 +206,9 @@ fn a_quota_begins_anew_with_its_window() {
     // The clock begins at 08:00 UTC.
     let gateway = Gateway::of(&yaml("", "rate_limit: { mine: { rate: 3/d, algorithm: fixed_window } }"));
     assert_eq!(passed(&gateway, "GET /one/1", 5), 3);
-    gateway.world.advance(Duration::from_secs(15 * 3600));
+    gateway.world.advance(Duration::from_hours(15));
     assert_eq!(passed(&gateway, "GET /one/1", 5), 0);
-    gateway.world.advance(Duration::from_secs(3600));
+    gateway.world.advance(Duration::from_hours(1));
     assert_eq!(passed(&gateway, "GET /one/1", 5), 3);
 }
 
@@ -241,7 +241,10 @@ fn limits_by_address_hold_for_what_the_router_answers_too() {
 #[test]
 fn mistakes_are_told() {
     for (route, told) in [
-        ("rate_limit: { mine: {} }", "routes[0].rate_limit.mine: a limit has a `rate` or a `concurrency`, but there is none"),
+        (
+            "rate_limit: { mine: {} }",
+            "routes[0].rate_limit.mine: a limit has a `rate` or a `concurrency`, but there is none",
+        ),
         ("rate_limit: { mine: { rate: 1/s, concurrency: 2 } }", "but there are `rate` and `concurrency`"),
         ("rate_limit: { mine: { rate: 1/s, key: 'path:nr' } }", "the route's path has no `{nr}`"),
         ("rate_limit: { mine: { rate: 1/s, key: ip } }", "`ip` is no part of a request that can be a key"),
