@@ -17,6 +17,7 @@ use regex::Regex;
 
 pub use self::service::*;
 pub use self::shaping::*;
+use crate::policy::Written;
 use crate::problem::Path;
 use crate::value::{HostPattern, PathPattern, Template};
 
@@ -35,6 +36,8 @@ pub struct Config {
     pub services: BTreeMap<Arc<str>, Arc<Service>>,
     /// Routes in the order written.
     pub routes: Vec<Arc<Route>>,
+    /// What policies were told at the top of the file.
+    pub policies: Vec<Written>,
     /// Every file that was read to make this, for the watcher: configuration, includes, certificates, secrets.
     pub files: Vec<PathBuf>,
     /// Include patterns with a `*`, for the watcher: a new file that one of them lists belongs to the configuration too.
@@ -60,6 +63,8 @@ pub struct Server {
     pub request_id: RequestId,
     /// Where this gateway stands: endpoints of the same zone go first.
     pub zone: Option<Arc<str>>,
+    /// Whether every route must say who may call, or that everybody may.
+    pub require_auth: bool,
 }
 
 /// One entry of `server.listeners`, or the listener that `server.host` and `server.port` describe.
@@ -308,6 +313,10 @@ pub struct Route {
     pub fault: Option<Fault>,
     /// Protocols that may be upgraded to, lower case; default `websocket`.
     pub upgrade: Vec<Arc<str>>,
+    /// What its policies were told.
+    pub policies: Vec<Written>,
+    /// The keys of policies that only watch: what they would refuse goes on.
+    pub shadow: Vec<Arc<str>>,
     /// Where it was written.
     pub at: Path,
 }

@@ -11,6 +11,7 @@
 //! ```
 
 pub mod config;
+pub mod policy;
 pub mod problem;
 pub mod source;
 pub mod value;
@@ -31,6 +32,7 @@ mod schema;
 mod show;
 mod substitute;
 mod tree;
+mod vocabulary;
 
 pub use config::Config;
 pub use document::{Document, Location};

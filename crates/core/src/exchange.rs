@@ -1,7 +1,9 @@
 //! One request on its way down and its reply on its way up: what every stage of the gateway reads and adds to.
 
+use std::any::Any;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::StatusCode;
@@ -10,10 +12,13 @@ use tidegate_http1::{Known, RequestHead, ResponseHead, Target, authority};
 
 use crate::body::Body;
 use crate::client::{Peer, Scheme, TrustedProxies, client_address, client_scheme, host_of};
+use crate::identity::Identity;
+use crate::limiter::Standing;
 use crate::path::canonicalize;
 use crate::rejection::{Rejection, RejectionKind};
 use crate::request_id::RequestId;
 use crate::route::Params;
+use crate::trail::Trail;
 
 /// One request and all that is known about it.
 #[derive(Debug)]
@@ -36,6 +41,18 @@ pub struct Exchange {
     pub params: Params,
     /// When the first byte of the head arrived.
     pub started: Instant,
+    /// Who sent it, once a gate has found out.
+    pub identity: Option<Arc<Identity>>,
+    /// What policies decided about it.
+    pub trail: Trail,
+    /// Fields that the service is told, in place of any of the same name: nothing that the client sends can change them.
+    pub told: Vec<(Arc<str>, Vec<u8>)>,
+    /// How the client stands with the limits that it was told of.
+    pub limits: Vec<Standing>,
+    /// Values of `Set-Cookie` for the reply, whatever it will be.
+    pub cookies: Vec<String>,
+    /// What is kept until the exchange has ended, such as a place among those that are served at the same time.
+    pub held: Vec<Box<dyn Any>>,
     path_length: usize,
     /// The target and its path's length before it was rewritten.
     asked: Option<(String, usize)>,
@@ -73,6 +90,12 @@ impl Exchange {
             request_id,
             params: Params::default(),
             started: opening.now,
+            identity: None,
+            trail: Trail::default(),
+            told: Vec::new(),
+            limits: Vec::new(),
+            cookies: Vec::new(),
+            held: Vec::new(),
             path_length: 0,
             asked: None,
         };

@@ -10,6 +10,7 @@ mod shaping;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use route::MethodName;
 pub(crate) use route::{
     BodyFile, ClientCertFile, MatchFile, PoliciesFile, PrefixPath, RedirectFile, RespondFile, RewriteFile, RouteFile,
     ValueFile,
@@ -18,13 +19,14 @@ pub(crate) use server::{
     AcceptFile, AccessFile, AdminFile, BuffersFile, ClientAuthFile, LevelFile, LimitsFile, ListenerFile, LogFile,
     RequestIdFile, ServerFile, StatusFile, TimeoutsFile, TlsFile, VersionFile, Workers,
 };
+pub use service::KeyFile;
 pub(crate) use service::{
     AfterFile, BalancingFile, BreakerScopeFile, CircuitBreakerFile, ConcurrencyFile, ConditionFile, ConsulFile,
     DiscoveryFile, DnsFile, DnsRecordsFile, EndpointFile, EtcdFile, FallbackFile, HealthFile, HedgeFile, HttpProbeFile,
-    KeyFile, KubernetesFile, OutlierDetectionFile, PoolFile, ProtocolFile, RegistryFile, RetryFile, RetryMethodsFile,
+    KubernetesFile, OutlierDetectionFile, PoolFile, ProtocolFile, RegistryFile, RetryFile, RetryMethodsFile,
     ServiceFile, ServiceTimeoutsFile, StickyCookieFile, StrategyFile, UpstreamTlsFile,
 };
-pub(crate) use shapes::{AnyText, Entries, ListOr, TextOr};
+pub use shapes::{AnyText, Entries, ListOr, TextOr};
 pub(crate) use shaping::{FaultFile, MirrorFile, SplitFile, SplitPartFile, WhenFile};
 
 use crate::value::Name;

@@ -11,7 +11,7 @@ use serde::de::{Deserializer, Error, IntoDeserializer, MapAccess, SeqAccess, Vis
 
 /// A mapping of names to values, in the order written.
 #[derive(Debug, Clone)]
-pub(crate) struct Entries<K, V>(pub Vec<(K, V)>);
+pub struct Entries<K, V>(pub Vec<(K, V)>);
 
 impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Entries<K, V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -54,7 +54,7 @@ impl<K, V: JsonSchema> JsonSchema for Entries<K, V> {
 /// Any text.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct AnyText(pub String);
+pub struct AnyText(pub String);
 
 impl JsonSchema for AnyText {
     fn inline_schema() -> bool {
@@ -72,8 +72,10 @@ impl JsonSchema for AnyText {
 
 /// A short form, which is a text, or the long one, which is a mapping.
 #[derive(Debug, Clone)]
-pub(crate) enum TextOr<T, W = AnyText> {
+pub enum TextOr<T, W = AnyText> {
+    /// The short form.
     Text(W),
+    /// The long form.
     Full(T),
 }
 
@@ -115,10 +117,12 @@ impl<T: JsonSchema, W: JsonSchema> JsonSchema for TextOr<T, W> {
     }
 }
 
-/// A short form, which is a list, or the long one, which is a mapping.
+/// A short form, which is a list, or the long one, which is a mapping. A scalar stands for a list of one.
 #[derive(Debug)]
-pub(crate) enum ListOr<I, T> {
+pub enum ListOr<I, T> {
+    /// The short form.
     List(Vec<I>),
+    /// The long form.
     Full(T),
 }
 
@@ -131,6 +135,10 @@ impl<'de, I: Deserialize<'de>, T: Deserialize<'de>> Deserialize<'de> for ListOr<
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a list or a mapping")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                I::deserialize(text.into_deserializer()).map(|item| ListOr::List(vec![item]))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {

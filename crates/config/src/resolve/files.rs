@@ -4,7 +4,7 @@ use crate::config::{Certificate, FileText};
 use crate::problem::{Path, Problem};
 use crate::resolve::Resolver;
 
-/// The largest PEM file.
+/// The largest file, in bytes.
 const MAX_BYTES: usize = 4 << 20;
 
 /// What a PEM file shall hold.
@@ -17,6 +17,16 @@ pub(super) enum Pem {
 impl Resolver<'_> {
     /// The content of the PEM file that the value at `path` names.
     pub(super) fn pem(&mut self, path: &Path, name: &str, what: Pem) -> Option<FileText> {
+        let file = self.file(path, name)?;
+        if let Some(problem) = wrong_pem(path, &file.path, &file.bytes, what) {
+            self.push(problem);
+            return None;
+        }
+        Some(file)
+    }
+
+    /// The content of the file that the value at `path` names. It is watched from now on, also where it cannot be read.
+    pub(crate) fn file(&mut self, path: &Path, name: &str) -> Option<FileText> {
         let full = self.document.folder(path).join(name);
         if !self.files.contains(&full) {
             self.files.push(full.clone());
@@ -24,7 +34,7 @@ impl Resolver<'_> {
         let bytes = match self.source.read(&full) {
             Ok(bytes) if bytes.len() <= MAX_BYTES => bytes,
             Ok(_) => {
-                self.error(path, format!("{} is too large for a PEM file", full.display()));
+                self.error(path, format!("{} is larger than 4 MB", full.display()));
                 return None;
             }
             Err(error) => {
@@ -36,10 +46,6 @@ impl Resolver<'_> {
                 return None;
             }
         };
-        if let Some(problem) = wrong_pem(path, &full, &bytes, what) {
-            self.push(problem);
-            return None;
-        }
         Some(FileText { path: full, bytes: bytes.into() })
     }
 

@@ -19,14 +19,17 @@ use serde::de::DeserializeOwned;
 use crate::config::{Config, Listener, Service};
 use crate::document::Document;
 use crate::file::{PoliciesFile, ServiceFile, TOP_KEYS};
-use crate::later;
+use crate::load::Inputs;
+use crate::policy::{Around, Place, Reading, Written};
 use crate::problem::{Part, Path, Problem, Problems};
 use crate::schema::KnownKeys;
 use crate::source::Source;
 use crate::tree::{Node, Origin, Value};
-use crate::value::{Invalid, Name, closest};
+use crate::value::{Invalid, Name, PathPattern, closest};
+use crate::vocabulary::{Line, Vocabulary};
 use crate::{de, de::Keys};
 
+use route::enumerate;
 pub use service::MAX_WEIGHT;
 pub(crate) use service::parse_url;
 
@@ -41,24 +44,30 @@ const MAX_PROBLEMS: usize = 1000;
 pub(crate) fn resolve(
     tree: &Node,
     document: &Document,
-    source: &dyn Source,
+    inputs: &Inputs<'_>,
     files: &mut Vec<PathBuf>,
     problems: &mut Problems,
 ) -> Option<Config> {
     let failed = problems.iter().filter_map(|problem| problem.spot.as_ref()?.origin.clone()).collect();
-    let mut resolver = Resolver { document, source, files, problems, excused: BTreeSet::new(), failed };
+    let (source, vocabulary) = (inputs.source, inputs.vocabulary);
+    let own_services = Vec::new();
+    let excused = BTreeSet::new();
+    let mut resolver = Resolver { document, source, vocabulary, files, problems, excused, failed, own_services };
     resolver.top_keys(tree);
     resolver.shared(tree);
     let server = resolver.server(tree);
     let admin = resolver.admin(tree);
     let status = resolver.status(tree);
     let log = resolver.log(tree);
-    let services = resolver.services(tree);
+    let mut services = resolver.services(tree);
     let listeners = server.as_ref().map_or(&[][..], |server| &server.listeners);
     let body_limit = server.as_ref().and_then(|server| server.limits.body);
     let routes = resolver.routes(tree, &route::Known { services: &services.names, listeners, body_limit });
+    let around = Around { services: &services.names, pattern: &PathPattern::everything(), is_shared: false };
+    let policies = resolver.policies(&Path::root(), Place::Top, around);
     resolver.check_hash_keys(&services.services, &routes);
     resolver.check_addresses(listeners, admin.as_ref(), status.as_deref());
+    services.services.extend(resolver.own_services.drain(..).map(|own| (Arc::clone(&own.name), own)));
     Some(Config {
         server: server?,
         admin,
@@ -66,6 +75,7 @@ pub(crate) fn resolve(
         log: log?,
         services: services.services,
         routes,
+        policies,
         files: Vec::new(),
         patterns: Vec::new(),
     })
@@ -77,25 +87,33 @@ struct Services {
     names: BTreeSet<Arc<str>>,
 }
 
-struct Resolver<'a> {
-    document: &'a Document,
+pub(crate) struct Resolver<'a> {
+    pub(crate) document: &'a Document,
     source: &'a dyn Source,
+    vocabulary: &'static Vocabulary,
     files: &'a mut Vec<PathBuf>,
     problems: &'a mut Problems,
     /// Values that a problem was reported for already: nobody shall call them missing as well.
     excused: BTreeSet<Path>,
     /// Where values stand that could not be made from their variables.
     failed: BTreeSet<Origin>,
+    /// Services for addresses that policies name.
+    own_services: Vec<Arc<Service>>,
 }
 
 impl Resolver<'_> {
-    fn error(&mut self, path: &Path, message: impl Into<String>) {
+    pub(crate) fn error(&mut self, path: &Path, message: impl Into<String>) {
         self.push(Problem::error(path.clone(), message));
     }
 
-    fn push(&mut self, problem: Problem) {
+    pub(crate) fn push(&mut self, problem: Problem) {
         let is_secret = self.document.tree.find(&problem.path).is_some_and(|node| node.secret);
         self.problems.push(if is_secret && problem.part == Part::Value { problem.without_value() } else { problem });
+    }
+
+    /// For problems that are known to have nothing of a secret's value.
+    pub(crate) fn push_as_is(&mut self, problem: Problem) {
+        self.problems.push(problem);
     }
 
     /// Nobody reads on: what is the same mistake a thousand times shall not take minutes to say.
@@ -103,18 +121,18 @@ impl Resolver<'_> {
         self.problems.len() >= MAX_PROBLEMS
     }
 
-    fn invalid(&mut self, path: &Path, invalid: Invalid) {
+    pub(crate) fn invalid(&mut self, path: &Path, invalid: Invalid) {
         self.push(Problem { help: invalid.help, ..Problem::error(path.clone(), invalid.message) });
     }
 
     /// Reports that `key` of the object is missing, unless it is there and wrong.
-    fn missing(&mut self, object: &Path, key: &str, help: &str) {
+    pub(crate) fn missing(&mut self, object: &Path, key: &str, help: &str) {
         if !self.is_excused(&object.join(key)) {
             self.push(Problem::error(object.clone(), format!("`{key}` is missing")).on_key().help(help));
         }
     }
 
-    fn is_excused(&self, path: &Path) -> bool {
+    pub(crate) fn is_excused(&self, path: &Path) -> bool {
         let failed =
             self.document.tree.find(path).is_some_and(|node| node.is_null() && self.failed.contains(&node.origin));
         failed || self.excused.iter().any(|excused| excused.starts_with(path) || path.starts_with(excused))
@@ -133,7 +151,7 @@ impl Resolver<'_> {
     }
 
     /// Reports keys that exclude one another, and that there is none of them.
-    fn one_of(&mut self, object: &Path, keys: &[(&str, bool)], rule: &str) {
+    pub(crate) fn one_of(&mut self, object: &Path, keys: &[(&str, bool)], rule: &str) {
         let written: Vec<&str> = keys.iter().filter(|(_, written)| *written).map(|(key, _)| *key).collect();
         match written.as_slice() {
             [first, second, ..] => {
@@ -150,21 +168,36 @@ impl Resolver<'_> {
     }
 
     /// The path of a list's item; a scalar that stands for a list of one is the list itself.
-    fn item(&self, list: &Path, position: usize) -> Path {
+    pub(crate) fn item(&self, list: &Path, position: usize) -> Path {
         match self.document.tree.find(list).and_then(Node::as_list) {
             Some(_) => list.index(position),
             None => list.clone(),
         }
     }
 
-    fn read<T: DeserializeOwned>(&mut self, node: &Node, path: &Path) -> Option<T> {
-        de::read(node, path, &KnownKeys, self.problems, &mut self.excused)
+    pub(crate) fn read<T: DeserializeOwned>(&mut self, node: &Node, path: &Path) -> Option<T> {
+        de::read(node, path, &KnownKeys(self.vocabulary), self.problems, &mut self.excused)
     }
 
     /// The object under a key at the top; `None` when it is absent or `off`.
     fn read_top<T: DeserializeOwned>(&mut self, tree: &Node, key: &str) -> Option<T> {
         let node = tree.get(key).filter(|node| !node.is_null() && !node.is_off())?;
         self.read(node, &Path::root().join(key))
+    }
+
+    /// What policies mean by the words of the object at `object`.
+    fn policies(&mut self, object: &Path, place: Place, around: Around<'_>) -> Vec<Written> {
+        let document = self.document;
+        let Some(node) = document.tree.find(object) else { return Vec::new() };
+        let mut found = Vec::new();
+        for Line { word, .. } in self.vocabulary.of(place) {
+            let written = node.get(word.key).filter(|node| !node.is_null() && !node.is_off());
+            let Some(node) = written else { continue };
+            let at = object.join(word.key);
+            let meaning = (word.read)(&mut Reading { resolver: self, node, path: at.clone(), around });
+            found.extend(meaning.map(|meaning| Written { key: word.key, at, meaning }));
+        }
+        found
     }
 
     fn is_default(&self, path: &Path) -> bool {
@@ -174,16 +207,17 @@ impl Resolver<'_> {
     fn top_keys(&mut self, tree: &Node) {
         let Some(map) = tree.as_map() else { return };
         let known = || TOP_KEYS.into_iter().chain(["routes"]);
+        let (root, keys) = (Path::root(), KnownKeys(self.vocabulary));
         for key in map.keys().filter(|key| !key.starts_with("x-") && !known().any(|known| known == *key)) {
             let path = Path::root().join(key);
-            let candidates = known().chain(later::keys_of(&Path::root()).iter().copied());
+            let candidates = known().chain(keys.words(&root)).chain(keys.later(&root).iter().copied());
             if let Some(close) = closest(key, candidates) {
                 self.excused.insert(Path::root().join(close));
                 self.push(Problem::error(path, format!("unknown key `{key}`, did you mean `{close}`?")).on_key());
                 continue;
             }
             let problem = Problem::error(path, format!("unknown key `{key}`")).on_key();
-            self.push(match KnownKeys.elsewhere(key) {
+            self.push(match keys.elsewhere(key) {
                 Some(place) => problem.help(format!("`{key}` belongs in `{place}`")),
                 None => problem.help("keys of your own, for YAML anchors, begin with `x-`"),
             });
@@ -211,12 +245,41 @@ impl Resolver<'_> {
                     Problem::error(defaults.join("service"), "an address cannot be a default of every service");
                 self.push(problem.help("write it into the service"));
             }
-            let _: Option<PoliciesFile> = node.get("route").and_then(|route| self.read(route, &defaults.join("route")));
+            node.get("route").into_iter().for_each(|route| self.shared_by_routes(route, &defaults.join("route")));
         }
         let path = Path::root().join("bundles");
         for (name, node) in self.named(tree, "bundles") {
-            let _: Option<PoliciesFile> = self.read(node, &path.join(&name));
+            self.shared_by_routes(node, &path.join(&name));
         }
+    }
+
+    /// `defaults.route` or a bundle: only how it is written, since it need not be whole.
+    fn shared_by_routes(&mut self, node: &Node, path: &Path) {
+        let file: Option<PoliciesFile> = self.read(node, path);
+        if let Some(file) = file {
+            self.shadow(&file.shadow, &path.join("shadow"));
+        }
+        let around = Around { services: &BTreeSet::new(), pattern: &PathPattern::everything(), is_shared: true };
+        self.policies(path, Place::Route, around);
+    }
+
+    /// The policies that only watch.
+    fn shadow(&mut self, names: &[Name], path: &Path) -> Vec<Arc<str>> {
+        let known = || self.vocabulary.of(Place::Route).map(|line| line.word.key);
+        let mut found = Vec::new();
+        for (position, Name(name)) in names.iter().enumerate() {
+            if known().any(|key| *key == **name) {
+                found.push(Arc::clone(name));
+                continue;
+            }
+            let problem = Problem::error(self.item(path, position), format!("there is no policy `{name}`"));
+            let help = closest(name, known()).map_or_else(
+                || format!("the policies of a route {}", enumerate(known())),
+                |close| format!("did you mean `{close}`?"),
+            );
+            self.push(problem.help(help));
+        }
+        found
     }
 
     /// The entries of a mapping of names at the top.

@@ -81,7 +81,7 @@ fn regex_problem(source: &str, error: &regex::Error) -> Invalid {
 }
 
 /// The candidate that `word` was most probably meant to be.
-pub(crate) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_ascii_lowercase();
     let allowed = 1 + word.len() / 4;
     candidates

@@ -181,6 +181,8 @@ fn bare(name: &str, path: &str) -> Route {
         rewrite: Rewrite::default(),
         timeout: None,
         body_limit: None,
+        policies: Vec::new(),
+        shadow: Vec::new(),
         upgrade: Vec::new(),
         at: Path::root().join("routes").join(name),
     }

@@ -16,6 +16,7 @@ use crate::config::{Endpoint, Pool, Service, ServiceTimeouts, UpstreamProtocol, 
 use crate::file::{
     AnyText, EndpointFile, PoolFile, ProtocolFile, ServiceFile, ServiceTimeoutsFile, TextOr, UpstreamTlsFile,
 };
+use crate::merge;
 use crate::problem::{Path, Problem};
 use crate::resolve::files::Pem;
 use crate::resolve::{OWN_FIELDS, Resolver, Services};
@@ -89,6 +90,26 @@ impl Resolver<'_> {
                 .map(|FieldName(header)| self.deadline_header(header, node, &at.join("deadline_header"))),
             at: at.clone(),
         })
+    }
+
+    /// A service for the address in `url`, with the defaults of all services, and the URL's path and query.
+    pub(crate) fn own_service(&mut self, at: &Path, name: &str, url: &str) -> Option<(Arc<str>, String)> {
+        let after_scheme = url.find("://").map_or(0, |at| at + "://".len());
+        let end = url
+            .get(after_scheme..)
+            .and_then(|rest| rest.find(['/', '?', '#']))
+            .map_or(url.len(), |at| after_scheme + at);
+        let (base, target) = url.split_at(end);
+        if let Err(invalid) = parse_url(base) {
+            self.invalid(at, invalid);
+            return None;
+        }
+        let name: Arc<str> = name.into();
+        let node = merge::own_service(&self.document.tree, base);
+        let service = self.service(&name, &node, at)?;
+        self.own_services.push(Arc::new(service));
+        let target = target.split('#').next().unwrap_or_default();
+        Some((name, if target.starts_with('/') { target.to_owned() } else { format!("/{target}") }))
     }
 
     fn deadline_header(&mut self, header: Arc<str>, service: &Node, path: &Path) -> Arc<str> {
