@@ -9,6 +9,7 @@ mod ip;
 mod origins;
 mod patterns;
 mod policy;
+mod rate_limit;
 mod requests;
 mod require;
 mod security_headers;

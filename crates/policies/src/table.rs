@@ -15,6 +15,7 @@ use crate::cors::Cors;
 use crate::csrf::Csrf;
 use crate::ip::Ip;
 use crate::policy::{Entry, Setup};
+use crate::rate_limit::{GatewayLimits, LimitsMemory, RouteLimits};
 use crate::requests::Requests;
 use crate::require::Require;
 use crate::security_headers::SecurityHeaders;
@@ -28,6 +29,9 @@ const ENTRIES: &[Entry] = &[
     Entry::of::<SecurityHeaders>(),
     Entry::of::<Ip>(),
     Entry::of::<RequireTls>(),
+    Entry::of::<GatewayLimits>(),
+    Entry::of::<LimitsMemory>(),
+    Entry::of::<RouteLimits>(),
     Entry::of::<Bots>(),
     Entry::of::<Cors>(),
     Entry::of::<Csrf>(),

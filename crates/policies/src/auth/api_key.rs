@@ -8,8 +8,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tidegate_config::policy::{AnyText, KeyFile, Reading, TextOr};
 use tidegate_config::problem::{Path, Problem};
+use tidegate_config::value::RequestRate;
 use tidegate_core::exchange::Exchange;
 use tidegate_core::identity::Identity;
+use tidegate_core::limiter::Limit;
 use tidegate_core::policy::World;
 
 use super::credential::Credential;
@@ -52,7 +54,7 @@ struct InlineKeyFile {
     /// Whose customer they are.
     tenant: Option<AnyText>,
     /// Their own rate limit, such as `100/s`, for limits that take it.
-    rate: Option<AnyText>,
+    rate: Option<RequestRate>,
 }
 
 /// A key that is shorter can be guessed.
@@ -139,7 +141,7 @@ impl InlineKeyFile {
             permissions: list(self.permissions),
             scopes: list(self.scopes),
             tenant: self.tenant.map(text),
-            rate: self.rate.map(text),
+            rate: self.rate.and_then(|rate| Limit::bucket(rate, None)),
             ..Identity::default()
         }
     }
