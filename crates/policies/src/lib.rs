@@ -2,6 +2,8 @@
 //! knows no listener and no upstream socket.
 
 mod auth;
+#[doc(hidden)]
+pub mod fuzzing;
 mod ip;
 mod policy;
 mod shared;

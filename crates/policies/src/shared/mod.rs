@@ -5,5 +5,7 @@ pub(crate) mod json;
 pub(crate) mod jwks;
 pub(crate) mod jws;
 pub(crate) mod key_set;
+#[cfg(test)]
+pub(crate) mod signing;
 pub(crate) mod signing_key;
 pub(crate) mod waiting;
