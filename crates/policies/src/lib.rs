@@ -5,6 +5,8 @@ mod auth;
 mod bots;
 mod cors;
 mod csrf;
+#[doc(hidden)]
+pub mod fuzzing;
 mod ip;
 mod origins;
 mod patterns;

@@ -96,7 +96,7 @@ impl Gateway {
 
     /// The same, with services that answer like this. Without it nobody answers.
     pub(crate) fn answering(self, answer: impl FnMut(&str, &Call<'_>) -> Result<Answer, CallError> + 'static) -> Self {
-        *self.world.services.borrow_mut() = Box::new(answer);
+        self.world.answering(answer);
         self
     }
 
@@ -206,6 +206,11 @@ impl Default for FakeWorld {
 }
 
 impl FakeWorld {
+    /// Has services answer like this.
+    pub(crate) fn answering(&self, answer: impl FnMut(&str, &Call<'_>) -> Result<Answer, CallError> + 'static) {
+        *self.services.borrow_mut() = Box::new(answer);
+    }
+
     /// Moves the clock on.
     pub(crate) fn advance(&self, by: Duration) {
         self.clock.advance(by);

@@ -3,7 +3,7 @@
 mod api_key;
 mod credential;
 mod jwt;
-mod mapping;
+pub(crate) mod mapping;
 mod route;
 mod way;
 
