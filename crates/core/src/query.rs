@@ -6,6 +6,28 @@ use tidegate_http1::{Fields, Known};
 
 use crate::path::{hex_pair, is_unreserved, push_encoded};
 
+/// Query parameters whose values are never logged, lower case.
+pub const CREDENTIALS: [&str; 12] = [
+    "token",
+    "access_token",
+    "refresh_token",
+    "id_token",
+    "api_key",
+    "apikey",
+    "key",
+    "password",
+    "secret",
+    "client_secret",
+    "signature",
+    "code",
+];
+
+/// Whether the value of a query parameter is never logged. The name is read as a service would: percent-encoding undone, and in any case.
+pub fn is_credential(name: &str) -> bool {
+    let hides = |name: &str| CREDENTIALS.iter().any(|credential| credential.eq_ignore_ascii_case(name));
+    if name.contains('%') { hides(&percent_decode(name.as_bytes())) } else { hides(name) }
+}
+
 /// All values of a query parameter, decoded. Bytes that are not UTF-8 become replacement characters.
 pub fn values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = Cow<'a, str>> + Clone {
     pairs(query).filter(move |(key, _)| decode(key) == name).map(|(_, value)| decode(value))

@@ -1,6 +1,7 @@
 //! What a route may ask of its requests: one file for each policy, and the table of them. A policy decides about exchanges; it
 //! knows no listener and no upstream socket.
 
+mod auth;
 mod bots;
 mod cors;
 mod csrf;
@@ -8,7 +9,9 @@ mod ip;
 mod origins;
 mod patterns;
 mod policy;
+mod rate_limit;
 mod requests;
+mod require;
 mod security_headers;
 pub mod shared;
 mod table;

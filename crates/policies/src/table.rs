@@ -9,12 +9,15 @@ use tidegate_config::policy::Vocabulary;
 use tidegate_config::problem::Problems;
 use tidegate_core::policy::{Chain, Guarded, Policies, Shared, Table};
 
+use crate::auth::{Auth, RouteAuth};
 use crate::bots::Bots;
 use crate::cors::Cors;
 use crate::csrf::Csrf;
 use crate::ip::Ip;
 use crate::policy::{Entry, Setup};
+use crate::rate_limit::{GatewayLimits, LimitsMemory, RouteLimits};
 use crate::requests::Requests;
+use crate::require::Require;
 use crate::security_headers::SecurityHeaders;
 use crate::tls::RequireTls;
 
@@ -22,13 +25,19 @@ use crate::tls::RequireTls;
 pub static VOCABULARY: Vocabulary = Vocabulary::new(|| ENTRIES.iter().map(|entry| entry.word).collect());
 
 const ENTRIES: &[Entry] = &[
+    Entry::of::<Auth>(),
     Entry::of::<SecurityHeaders>(),
     Entry::of::<Ip>(),
     Entry::of::<RequireTls>(),
+    Entry::of::<GatewayLimits>(),
+    Entry::of::<LimitsMemory>(),
+    Entry::of::<RouteLimits>(),
     Entry::of::<Bots>(),
     Entry::of::<Cors>(),
     Entry::of::<Csrf>(),
     Entry::of::<Requests>(),
+    Entry::of::<RouteAuth>(),
+    Entry::of::<Require>(),
 ];
 
 /// A configuration for each policy that uses it, with the policy's key.

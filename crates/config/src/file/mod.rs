@@ -19,10 +19,11 @@ pub(crate) use server::{
     AcceptFile, AccessFile, AdminFile, BuffersFile, ClientAuthFile, LevelFile, LimitsFile, ListenerFile, LogFile,
     RequestIdFile, ServerFile, StatusFile, TimeoutsFile, TlsFile, VersionFile, Workers,
 };
+pub use service::KeyFile;
 pub(crate) use service::{
     AfterFile, BalancingFile, BreakerScopeFile, CircuitBreakerFile, ConcurrencyFile, ConditionFile, ConsulFile,
     DiscoveryFile, DnsFile, DnsRecordsFile, EndpointFile, EtcdFile, FallbackFile, HealthFile, HedgeFile, HttpProbeFile,
-    KeyFile, KubernetesFile, OutlierDetectionFile, PoolFile, ProtocolFile, RegistryFile, RetryFile, RetryMethodsFile,
+    KubernetesFile, OutlierDetectionFile, PoolFile, ProtocolFile, RegistryFile, RetryFile, RetryMethodsFile,
     ServiceFile, ServiceTimeoutsFile, StickyCookieFile, StrategyFile, UpstreamTlsFile,
 };
 pub use shapes::{AnyText, Entries, ListOr, TextOr};

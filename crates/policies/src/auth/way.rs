@@ -13,11 +13,25 @@ use crate::policy::Setup;
 
 /// A way to prove who one is. It is shared by all workers.
 pub(crate) trait Way: Send + Sync {
-    /// What the request proves. It may take away what nobody behind the gateway shall see.
+    /// What the request proves. Where somebody must be asked, nothing has happened before the future is polled: it may be dropped,
+    /// and the same asked again.
     fn prove<'a>(&'a self, exchange: &'a mut Exchange, world: &'a dyn World) -> Proof<'a>;
+
+    /// Takes away what nobody behind the gateway shall see. Every way of a route does this, whichever of them found out who it is.
+    fn conceal(&self, _: &mut Exchange) {}
 
     /// A `WWW-Authenticate` challenge for callers who have shown nothing (RFC 9110, 11.6.1), such as `Bearer`; `None` where there is no scheme for it.
     fn challenge(&self) -> Option<String>;
+
+    /// What callers are told who have shown nothing.
+    fn missing(&self) -> &'static str {
+        "Missing authorization header"
+    }
+
+    /// Whether requests carry something that whoever reads it can use again.
+    fn shows_secrets(&self) -> bool {
+        true
+    }
 }
 
 /// What a way says of a request.

@@ -9,7 +9,8 @@ mod retry;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub(crate) use self::balancing::{BalancingFile, CookieName, KeyFile, StickyCookieFile, StrategyFile};
+pub use self::balancing::KeyFile;
+pub(crate) use self::balancing::{BalancingFile, CookieName, StickyCookieFile, StrategyFile};
 pub(crate) use self::discovery::{
     ConsulFile, DiscoveryFile, DnsFile, DnsRecordsFile, EtcdFile, KubernetesFile, RegistryFile,
 };
