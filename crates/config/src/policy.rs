@@ -45,10 +45,9 @@ impl Vocabulary {
     /// Takes every word out of `tree`, so that what is left can be read by itself.
     pub(crate) fn take(&self, tree: &mut Node) {
         tree.walk_mut(&Path::root(), &mut |path, node| {
-            if let (Some(place), Some(map)) = (Place::of(path), node.as_map_mut()) {
-                for word in self.of(place) {
-                    map.remove(word.key);
-                }
+            let (Some(place), Some(map)) = (Place::of(path), node.as_map_mut()) else { return };
+            for word in self.of(place) {
+                map.remove(word.key);
             }
         });
     }

@@ -44,6 +44,10 @@ pub struct Exchange {
     pub identity: Option<Arc<Identity>>,
     /// What policies decided about it.
     pub trail: Trail,
+    /// Fields that the service is told, in place of any of the same name: nothing that the client sends can change them.
+    pub told: Vec<(Arc<str>, Vec<u8>)>,
+    /// Values of `Set-Cookie` for the reply, whatever it will be.
+    pub cookies: Vec<String>,
     /// What is kept until the exchange has ended, such as a place among those that are served at the same time.
     pub held: Vec<Box<dyn Any>>,
     path_length: usize,
@@ -85,6 +89,8 @@ impl Exchange {
             started: opening.now,
             identity: None,
             trail: Trail::default(),
+            told: Vec::new(),
+            cookies: Vec::new(),
             held: Vec::new(),
             path_length: 0,
             asked: None,

@@ -28,3 +28,10 @@ pub struct Identity {
     /// What is known of a caller's own rate limit, as written where the key was made: `100/s`.
     pub rate: Option<Arc<str>>,
 }
+
+impl Identity {
+    /// The claim of this name, or what lies in it: `["address", "country"]`.
+    pub fn claim<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Option<&Value> {
+        names.into_iter().try_fold(&self.claims, |claim, name| claim.as_object()?.get(name))
+    }
+}

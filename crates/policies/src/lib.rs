@@ -2,11 +2,14 @@
 //! knows no listener and no upstream socket.
 
 mod auth;
+mod identity_headers;
 mod ip;
 mod policy;
 mod require;
+pub mod shared;
 mod table;
 #[cfg(test)]
 mod testing;
 
-pub use table::{TABLE, VOCABULARY};
+pub use identity_headers::identity_jwks;
+pub use table::{TABLE, VOCABULARY, examples};

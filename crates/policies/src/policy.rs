@@ -105,9 +105,9 @@ impl Setup<'_> {
         at: &Path,
         gate: Arc<dyn Gate>,
     ) {
-        let of = self.route.map_or("", |route| &route.name);
-        let tally = self.shared.keep(format!("{of}\n{policy}\n{name}"), Default::default);
         let name = Arc::clone(name);
+        let route = self.route.map_or_else(|| Arc::from(""), |route| Arc::clone(&route.name));
+        let tally = self.shared.tally((route, policy, Arc::clone(&name)));
         self.links.push(Link { phase, policy, name, gate, shadow: false, tally, at: at.clone() });
     }
 
@@ -129,9 +129,9 @@ impl Setup<'_> {
         if let Some(known) = self.once.get(&TypeId::of::<T>()).and_then(|known| Arc::clone(known).downcast().ok()) {
             return known;
         }
-        let made = Arc::new(make(self));
-        self.once.insert(TypeId::of::<T>(), Arc::<T>::clone(&made));
-        made
+        let new = Arc::new(make(self));
+        self.once.insert(TypeId::of::<T>(), Arc::<T>::clone(&new));
+        new
     }
 
     /// Reports what is wrong.

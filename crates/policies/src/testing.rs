@@ -77,7 +77,8 @@ impl Gateway {
 
     /// The gateway after a reload: what is shared, the clock and the services stay.
     pub(crate) fn reload(self, yaml: &str) -> Self {
-        let new = Self::load(yaml, &Memory::new(), self.shared).unwrap_or_else(|problems| panic!("{problems}"));
+        let new =
+            Self::load(yaml, &Memory::new(), Arc::clone(&self.shared)).unwrap_or_else(|problems| panic!("{problems}"));
         Self { world: self.world, client: self.client, tls: self.tls, ..new }
     }
 
@@ -152,6 +153,11 @@ impl Gateway {
         let (exchange, settled) = Exchange::open(head, Body::empty(), Rc::new(peer), opening);
         settled.unwrap();
         exchange
+    }
+
+    /// What outlives configurations.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// All jobs, to be moved on with [`FakeWorld::turn`].

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tidegate_config::config::Secret;
 use tidegate_core::clock::Clock;
+use tidegate_core::policy::Rules;
+use tidegate_policies::TABLE;
 use tidegate_proxy::Upstreams;
 use tidegate_proxy::telemetry::{Metrics, timestamp};
 
@@ -17,6 +19,7 @@ use crate::registry::Registry;
 pub(crate) struct Status {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) upstreams: Arc<Upstreams>,
+    pub(crate) rules: Rules,
     pub(crate) registry: Arc<Registry>,
     clock: Clock,
     started: Duration,
@@ -60,7 +63,8 @@ impl Status {
     pub(crate) fn new(metrics: Arc<Metrics>, upstreams: Arc<Upstreams>, clock: Clock) -> Arc<Self> {
         let started = clock.wall();
         let registry = Registry::new(Arc::clone(&upstreams));
-        Arc::new(Self { metrics, upstreams, registry, clock, started, state: Mutex::default() })
+        let rules = Rules::new(&TABLE);
+        Arc::new(Self { metrics, upstreams, rules, registry, clock, started, state: Mutex::default() })
     }
 
     /// A configuration is in use: the first, or that of a reload.

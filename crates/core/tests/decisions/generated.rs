@@ -10,6 +10,55 @@ use tidegate_core::fuzzing;
 /// Bytes that mean something in a path, so that generated ones get past the first check.
 const PATH_BYTES: &[u8] = b"//////....%%%%%22225ecCfF0aAbz;?#\\=&*~ \x00\xc3\xa9{}";
 
+/// What expressions consist of.
+const WORDS: &[&str] = &[
+    "&&",
+    "||",
+    "!",
+    "!=",
+    "==",
+    "<",
+    "<=",
+    "in",
+    "contains",
+    "matches",
+    "starts_with",
+    "(",
+    "(",
+    ")",
+    ")",
+    "[",
+    "]",
+    ",",
+    "has",
+    ".",
+    "claims",
+    "claims.a",
+    "claims.b",
+    "claims.c",
+    "claims.d",
+    "claims.e",
+    "claims.f",
+    "claims[\"a\"]",
+    "identity.roles",
+    "query.r",
+    "header.x-b",
+    "cookie.c",
+    "client_ip",
+    "now",
+    "true",
+    "false",
+    "null",
+    "1",
+    "1.5",
+    "\"a\"",
+    "'b'",
+    "\"",
+    "a",
+    "-",
+    "é",
+];
+
 fn over_seeds(target: &str, body: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
     let seeds: Vec<_> = fs::read_dir(&folder).expect("a folder of seeds").map(|entry| entry.expect("a seed")).collect();
@@ -30,12 +79,30 @@ fn router_seeds_do_no_harm() {
     over_seeds("router", fuzzing::router);
 }
 
+#[test]
+fn expression_seeds_do_no_harm() {
+    over_seeds("expression", fuzzing::expression);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_canonical_path_hides_nothing(bytes in vec(prop::sample::select(PATH_BYTES), 0..40)) {
         fuzzing::path(&[b"/", &*bytes].concat());
+    }
+
+    #[test]
+    fn no_order_of_words_breaks_an_expression(
+        words in vec(prop::sample::select(WORDS), 0..16),
+        space in prop::sample::select(&["", " "][..]),
+    ) {
+        fuzzing::expression(words.join(space).as_bytes());
+    }
+
+    #[test]
+    fn no_text_breaks_an_expression(text in ".*") {
+        fuzzing::expression(text.as_bytes());
     }
 
     #[test]

@@ -92,7 +92,9 @@ fn inline(entries: Vec<TextOr<InlineKeyFile>>, way: &Arc<str>, at: &Path, readin
             }
         };
         for file in files {
-            weakness(&file.key.0, &at).into_iter().for_each(|problem| reading.report(problem));
+            if let Some(problem) = weakness(&file.key.0, &at) {
+                reading.report(problem);
+            }
             if keys.insert(hash(file.key.0.as_bytes()), Arc::new(file.identity(way))).is_some() {
                 reading.report(Problem::error(at.clone(), "two entries have the same key"));
             }

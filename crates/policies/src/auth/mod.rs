@@ -72,12 +72,9 @@ impl Policy for Auth {
     const EXAMPLE: &'static str = "\
 auth:
   keys: { api_key: { inline: [{ key: a-key-of-the-build-machine, user: ci, roles: [deploy] }] } }
+server: { host: 127.0.0.1 }
 services: { orders: { url: http://127.0.0.1:9001 } }
-routes:
-  - match: { path_prefix: /orders }
-    service: orders
-    auth: keys
-    require_tls: on
+routes: [{ match: { path_prefix: /orders }, service: orders, auth: keys }]
 ";
     type File = Entries<Name, WayFile>;
     type Meaning = Ways;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tidegate_config::config::AccessLog;
 use tidegate_core::client::TlsFacts;
 use tidegate_core::query;
+use tidegate_core::trail::Trail;
 use tidegate_http1::{Known, Version, decimal};
 
 use super::completed::{Completed, End};
@@ -167,6 +168,23 @@ impl Line<'_> {
         }
         if let Some(cause) = completed.cause {
             self.text(b",\"cause\":\"", cause);
+        }
+        if let Some(user) = completed.user {
+            self.text(b",\"user\":\"", user);
+        }
+        if let Some(trail) = completed.trail {
+            self.trail(trail);
+        }
+    }
+
+    #[cold]
+    fn trail(&mut self, trail: &Trail) {
+        if let Some(policy) = trail.decided_by() {
+            self.text(b",\"decided_by\":\"", &policy.to_string());
+        }
+        let shadows = trail.shadows();
+        if !shadows.is_empty() {
+            self.text(b",\"would_refuse\":\"", &shadows);
         }
     }
 

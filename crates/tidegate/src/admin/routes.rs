@@ -112,7 +112,8 @@ fn metrics(status: &Status) -> Reply {
     reply(
         StatusCode::OK,
         PROMETHEUS,
-        status.metrics.render(&status.upstreams.report()) + &Usage::now().render(status.started()),
+        status.metrics.render(&status.upstreams.report(), &status.rules.shared)
+            + &Usage::now().render(status.started()),
     )
 }
 

@@ -241,6 +241,7 @@ mod tests {
     use http_body_util::BodyExt;
     use tidegate_config::config::Secret;
     use tidegate_core::clock::{Clock, ManualClock};
+    use tidegate_core::policy::{NoPolicies, Rules};
     use tidegate_proxy::Solo;
     use tidegate_proxy::net::Net;
     use tidegate_proxy::telemetry::{LogWriter, Metrics};
@@ -264,7 +265,8 @@ routes: [{ match: { path_prefix: / }, service: app }, { match: { path_prefix: /o
             let metrics = Metrics::new();
             let log = LogWriter::start(None, Arc::clone(metrics.log())).expect("a thread");
             let telemetry = (Arc::clone(&metrics), log.sender());
-            let solo = Solo::new(&config, clock.clone(), Net::System, telemetry).expect("a gateway");
+            let solo =
+                Solo::new(&config, &Rules::new(&NoPolicies), clock.clone(), Net::System, telemetry).expect("a gateway");
             let status = Status::new(metrics, Arc::clone(solo.upstreams()), clock);
             status.use_now(InUse { token: token.map(|token| Secret(token.into())), ..InUse::default() });
             story(&status).await;

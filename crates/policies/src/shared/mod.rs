@@ -1,0 +1,3 @@
+//! What several policies use.
+
+pub mod key_file;
