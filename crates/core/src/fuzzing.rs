@@ -191,6 +191,7 @@ impl Choices<'_> {
             timeout: None,
             body_limit: None,
             policies: Vec::new(),
+            shadow: Vec::new(),
             upgrade: Vec::new(),
             at: Path::root().join("routes").index(number),
         }))

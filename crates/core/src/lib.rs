@@ -16,6 +16,7 @@ pub mod fuzzing;
 pub mod hedge;
 pub mod identity;
 pub mod keys;
+pub mod limiter;
 pub mod path;
 pub mod policy;
 pub mod probing;

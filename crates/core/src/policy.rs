@@ -2,6 +2,7 @@
 //! of a route. A policy says in which phase its gates run; the order inside a phase is the policy table's, so it is total.
 
 mod chain;
+mod gauges;
 mod shared;
 mod table;
 mod world;
@@ -12,6 +13,7 @@ use std::pin::Pin;
 use tidegate_http1::ResponseHead;
 
 pub use self::chain::{Chain, Link, Phase, Tally};
+pub use self::gauges::{Gauge, Gauges, Series};
 pub use self::shared::{Shared, TallyKey};
 pub use self::table::{Guarded, NoPolicies, Policies, Rules, Table};
 pub use self::world::{Answer, Call, CallError, World};

@@ -2,14 +2,22 @@
 //! knows no listener and no upstream socket.
 
 mod auth;
+mod bots;
+mod cors;
+mod csrf;
 mod identity_headers;
 mod ip;
+mod origins;
+mod patterns;
 mod policy;
+mod requests;
 mod require;
+mod security_headers;
 pub mod shared;
 mod table;
 #[cfg(test)]
 mod testing;
+mod tls;
 
 pub use identity_headers::identity_jwks;
 pub use table::{TABLE, VOCABULARY, examples};

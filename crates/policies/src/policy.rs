@@ -5,7 +5,7 @@ use std::any::{Any, TypeId};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use tidegate_config::Config;
 use tidegate_config::config::Route;
@@ -53,7 +53,7 @@ impl Entry {
         let word = Word {
             key: P::KEY,
             place: P::PLACE,
-            schema: P::File::json_schema,
+            schema: schema::<P>,
             built_in: P::BUILT_IN,
             short: P::SHORT,
             secrets: P::SECRETS,
@@ -61,6 +61,10 @@ impl Entry {
         };
         Self { word, example: P::EXAMPLE, build: build::<P> }
     }
+}
+
+fn schema<P: Policy>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<P::File>()
 }
 
 fn read<P: Policy>(reading: &mut Reading<'_, '_>) -> Option<Arc<dyn Any + Send + Sync>> {
@@ -96,7 +100,7 @@ pub(crate) struct Setup<'a> {
     pub(super) once: &'a mut HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
 }
 
-impl Setup<'_> {
+impl<'a> Setup<'a> {
     /// Adds a gate to the chain. `name` tells several of one policy apart.
     pub(crate) fn gate(
         &mut self,
@@ -108,7 +112,8 @@ impl Setup<'_> {
         let name = Arc::clone(name);
         let route = self.route.map_or_else(|| Arc::from(""), |route| Arc::clone(&route.name));
         let tally = self.shared.tally((route, policy, Arc::clone(&name)));
-        self.links.push(Link { phase, policy, name, gate, shadow: false, tally, at: at.clone() });
+        let shadow = self.route.is_some_and(|route| route.shadow.iter().any(|shadowed| **shadowed == *policy));
+        self.links.push(Link { phase, policy, name, gate, shadow, tally, at: at.clone() });
     }
 
     /// Work that goes on for as long as the configuration is in use.
@@ -122,6 +127,12 @@ impl Setup<'_> {
     pub(crate) fn top<P: Policy>(&self) -> Option<&P::Meaning> {
         let written = self.config.policies.iter().find(|written| written.key == P::KEY)?;
         written.meaning()
+    }
+
+    /// What the routes mean by a word, those that have it: for replies that the router makes itself. `None` in a route's own chain.
+    pub(crate) fn said_by_routes<P: Policy>(&self) -> Option<impl Iterator<Item = &'a P::Meaning> + use<'a, P>> {
+        let said = |route: &'a Arc<Route>| route.policies.iter().find(|written| written.key == P::KEY)?.meaning();
+        self.route.is_none().then(|| self.config.routes.iter().filter_map(said))
     }
 
     /// What is made once for all routes of this configuration.

@@ -10,17 +10,29 @@ use tidegate_config::problem::Problems;
 use tidegate_core::policy::{Chain, Guarded, Policies, Shared, Table};
 
 use crate::auth::{Auth, RouteAuth};
+use crate::bots::Bots;
+use crate::cors::Cors;
+use crate::csrf::Csrf;
 use crate::identity_headers::IdentityHeaders;
 use crate::ip::Ip;
 use crate::policy::{Entry, Setup};
+use crate::requests::Requests;
 use crate::require::Require;
+use crate::security_headers::SecurityHeaders;
+use crate::tls::RequireTls;
 
 /// The words of all policies, in the order in which their gates stand inside a phase.
 pub static VOCABULARY: Vocabulary = Vocabulary::new(|| ENTRIES.iter().map(|entry| entry.word).collect());
 
 const ENTRIES: &[Entry] = &[
     Entry::of::<Auth>(),
+    Entry::of::<SecurityHeaders>(),
     Entry::of::<Ip>(),
+    Entry::of::<RequireTls>(),
+    Entry::of::<Bots>(),
+    Entry::of::<Cors>(),
+    Entry::of::<Csrf>(),
+    Entry::of::<Requests>(),
     Entry::of::<RouteAuth>(),
     Entry::of::<Require>(),
     Entry::of::<IdentityHeaders>(),

@@ -18,7 +18,7 @@ use tidegate_core::clock::{Clock, ManualClock};
 use tidegate_core::exchange::{Exchange, Opening};
 use tidegate_core::policy::{Answer, Call, CallError, Local, Policies, Shared, Stop, Table, World};
 use tidegate_core::route::{Found, Params, Router};
-use tidegate_http1::{HeadReader, Limits, RequestHead, ResponseHead};
+use tidegate_http1::{HeadReader, Known, Limits, RequestHead, ResponseHead};
 
 use crate::{TABLE, VOCABULARY};
 
@@ -101,7 +101,8 @@ impl Gateway {
         self
     }
 
-    /// Sends a request, given as the lines of its head: the version, and a `Host` where none is written, are added.
+    /// Sends a request, given as the lines of its head: the version, a `Host` where none is written, and a body as long as
+    /// `Content-Length` says, are added.
     pub(crate) fn send(&self, request: &str) -> Sent {
         let mut exchange = self.open(request);
         let mut params = Params::new();
@@ -150,7 +151,9 @@ impl Gateway {
         peer.tls.clone_from(&self.tls);
         let request_id = &self.config.server.request_id;
         let opening = Opening { trusted: &trusted, request_id, random: self.world.random(), now: self.world.now() };
-        let (exchange, settled) = Exchange::open(head, Body::empty(), Rc::new(peer), opening);
+        let length = head.fields.text(Known::ContentLength).map_or(0, |length| length.parse().unwrap());
+        let body = Body::full(vec![b'x'; length]);
+        let (exchange, settled) = Exchange::open(head, body, Rc::new(peer), opening);
         settled.unwrap();
         exchange
     }

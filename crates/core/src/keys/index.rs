@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::record::{Digest, Entry, Record};
+use super::record::{Digest, Entry, Record, has_ended};
 
 /// All keys that there are.
 #[derive(Debug, Clone, Default)]
@@ -36,11 +36,8 @@ impl Index {
     /// The key whose text has this SHA-256, at `now` since 1970.
     pub fn find(&self, digest: &[u8; 32], now: Duration) -> Result<&Arc<Record>, KeyError> {
         let Secret { record, until } = self.secrets.get(&Digest(*digest)).ok_or(KeyError::Unknown)?;
-        if record.revoked.is_some() {
-            return Err(KeyError::Revoked);
-        }
-        let has_ended = |end: Option<u64>| end.is_some_and(|end| now >= Duration::from_secs(end));
-        if has_ended(record.expires) || has_ended(*until) { Err(KeyError::Expired) } else { Ok(record) }
+        record.validity(now)?;
+        if has_ended(*until, now) { Err(KeyError::Expired) } else { Ok(record) }
     }
 
     /// The key of this id, valid or not.
@@ -102,7 +99,8 @@ mod tests {
     use super::*;
 
     fn record(id: &str, hash: u8) -> Record {
-        let line = format!(r#"{{"id":"{id}","hash":"{}","name":"n","created":1}}"#, format!("{hash:02x}").repeat(32));
+        let line =
+            format!(r#"{{"id":"key0000{id}","hash":"{}","name":"n","created":1}}"#, format!("{hash:02x}").repeat(32));
         let Ok(Entry::Record(record)) = Entry::parse(line.as_bytes()) else { panic!("{line}") };
         *record
     }
@@ -114,7 +112,9 @@ mod tests {
     }
 
     fn found(index: &Index, hash: u8, second: u64) -> Result<String, KeyError> {
-        index.find(&[hash; 32], Duration::from_secs(second)).map(|record| record.id.to_string())
+        index
+            .find(&[hash; 32], Duration::from_secs(second))
+            .map(|record| record.id.trim_start_matches("key0000").to_owned())
     }
 
     #[test]
@@ -147,18 +147,18 @@ mod tests {
     #[test]
     fn a_revoked_key_is_no_more_with_either_secret() {
         let mut index = index([record("a", 1).rotated(Digest([2; 32]), 10, 5)]);
-        index.apply(Entry::Revocation { id: "a".into(), revoked: 11 });
+        index.apply(Entry::Revocation { id: "key0000a".into(), revoked: 11 });
         index.apply(Entry::Revocation { id: "gone".into(), revoked: 11 });
         assert_eq!(found(&index, 1, 11), Err(KeyError::Revoked));
         assert_eq!(found(&index, 2, 11), Err(KeyError::Revoked));
-        assert_eq!((index.get("a").and_then(|record| record.revoked), index.len()), (Some(11), 1));
+        assert_eq!((index.get("key0000a").and_then(|record| record.revoked), index.len()), (Some(11), 1));
     }
 
     #[test]
     fn what_was_read_before_stays_as_it_was() {
         let before = index([record("a", 1)]);
         let mut after = before.clone();
-        after.apply(Entry::Revocation { id: "a".into(), revoked: 1 });
+        after.apply(Entry::Revocation { id: "key0000a".into(), revoked: 1 });
         assert!(found(&before, 1, 2).is_ok() && found(&after, 1, 2).is_err());
     }
 }

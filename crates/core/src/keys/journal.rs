@@ -94,11 +94,11 @@ mod tests {
     }
 
     fn record(id: usize) -> String {
-        format!(r#"{{"id":"k{id}","hash":"{}","name":"n","created":{id}}}"#, format!("{id:08x}").repeat(8))
+        format!(r#"{{"id":"k{id:07}","hash":"{}","name":"n","created":{id}}}"#, format!("{id:08x}").repeat(8))
     }
 
     fn revocation(id: usize) -> String {
-        format!(r#"{{"id":"k{id}","revoked":9}}"#)
+        format!(r#"{{"id":"k{id:07}","revoked":9}}"#)
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
         }
 
         fn known(&self, id: usize) -> Option<Record> {
-            self.journal.index().get(&format!("k{id}")).map(|record| Record::clone(record))
+            self.journal.index().get(&format!("k{id:07}")).map(|record| Record::clone(record))
         }
 
         fn take(&mut self, step: &Step) {
@@ -225,7 +225,7 @@ mod tests {
                 return Err(KeyError::Revoked);
             }
             let ends = [truth.expires, until].into_iter().flatten().min();
-            if ends.is_some_and(|end| second >= end) { Err(KeyError::Expired) } else { Ok(format!("k{id}")) }
+            if ends.is_some_and(|end| second >= end) { Err(KeyError::Expired) } else { Ok(format!("k{id:07}")) }
         }
     }
 

@@ -4,11 +4,15 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use tidegate_config::value::RequestRate;
+
+use super::index::KeyError;
+use super::token::ID_CHARACTERS;
 
 /// Bytes of a name, a user, a tenant, a role, a permission or a scope.
 const LONGEST_WORD: usize = 128;
@@ -78,6 +82,17 @@ impl Record {
         self.user.as_ref().unwrap_or(&self.name)
     }
 
+    /// Whether it is valid at `now` since 1970.
+    pub fn validity(&self, now: Duration) -> Result<(), KeyError> {
+        if self.revoked.is_some() {
+            Err(KeyError::Revoked)
+        } else if has_ended(self.expires, now) {
+            Err(KeyError::Expired)
+        } else {
+            Ok(())
+        }
+    }
+
     /// The record after a rotation at `now`: the secret that is replaced stays valid for `grace` seconds, one before that does
     /// not.
     #[must_use]
@@ -89,9 +104,8 @@ impl Record {
 
     /// What is wrong with its values. What they hold may end up in a header field, so there is nothing in them that cannot.
     pub fn check(&self) -> Result<(), String> {
-        let is_id = |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        if !is_id(&self.id) {
-            return Err("an id consists of letters and digits".into());
+        if self.id.len() != ID_CHARACTERS || !self.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(format!("an id is {ID_CHARACTERS} letters and digits"));
         }
         for (what, words) in [("roles", &self.roles), ("permissions", &self.permissions), ("scopes", &self.scopes)] {
             if words.len() > MOST_WORDS {
@@ -108,6 +122,11 @@ impl Record {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether `end`, in seconds since 1970, has come.
+pub(super) fn has_ended(end: Option<u64>, now: Duration) -> bool {
+    end.is_some_and(|end| now >= Duration::from_secs(end))
 }
 
 fn check_word(what: &str, word: &str) -> Result<(), String> {
@@ -249,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_short_record_has_no_rights_and_its_name_is_its_user() {
-        let line = format!(r#"{{"id":"a","hash":"{HASH}","name":"ci","created":1}}"#);
+        let line = format!(r#"{{"id":"abcdefgh","hash":"{HASH}","name":"ci","created":1}}"#);
         let Ok(Entry::Record(record)) = Entry::parse(line.as_bytes()) else { panic!("{line}") };
         assert_eq!(&**record.user(), "ci");
         assert!(record.roles.is_empty() && record.rate.is_none() && record.expires.is_none());
@@ -257,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_line_that_is_not_fully_understood_is_refused() {
-        let record = |rest: &str| format!(r#"{{"id":"a","hash":"{HASH}","name":"ci","created":1{rest}}}"#);
+        let record = |rest: &str| format!(r#"{{"id":"abcdefgh","hash":"{HASH}","name":"ci","created":1{rest}}}"#);
         assert_eq!(refused(&record(r#","burst":3"#)), "a burst needs a rate");
         assert_eq!(refused(&record(r#","rate":"1/s","burst":0"#)), "a burst of zero lets no request through");
         assert_eq!(refused(&record(r#","tenant":"a\u000d""#)), "`tenant` has a control character in it");
@@ -266,7 +285,9 @@ mod tests {
         assert!(refused(&record(r#","rate":"5/x""#)).contains("the units are /s, /m, /h and /d"));
         assert!(refused(&record("").replace(HASH, "zz")).starts_with("a hash is 64 hexadecimal digits"));
         assert!(refused(&record("").replace(HASH, &HASH[1..])).starts_with("a hash is 64 hexadecimal digits"));
-        assert_eq!(refused(&record("").replace("\"a\"", "\"a/b\"")), "an id consists of letters and digits");
+        for id in ["abcdefg", "abcdefghi", "abcd/fgh", "abcdéfg"] {
+            assert_eq!(refused(&record("").replace("abcdefgh", id)), "an id is 8 letters and digits");
+        }
         for line in ["", "{}", "[]", "7", r#"{"id":"a"}"#, r#"{"id":"a","revoked":1,"why":""}"#, "{\"id\":"] {
             refused(line);
         }

@@ -7,7 +7,8 @@ pub const ID_BYTES: usize = 5;
 pub const SECRET_BYTES: usize = 32;
 
 const PREFIX: &[u8] = b"tg_";
-const ID_CHARACTERS: usize = 8;
+/// Characters that an id has.
+pub(super) const ID_CHARACTERS: usize = 8;
 const SECRET_CHARACTERS: usize = 43;
 
 /// RFC 4648, section 6, in lower case: an id can be read aloud, and never looks like an option.

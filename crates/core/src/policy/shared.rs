@@ -5,7 +5,7 @@ use std::any::{Any, TypeId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::Tally;
+use super::{Gauges, Tally};
 
 /// Whose tally it is: the route's name (empty for the router's own chain), the policy, and which of several.
 pub type TallyKey = (Arc<str>, &'static str, Arc<str>);
@@ -16,9 +16,15 @@ pub type TallyKey = (Arc<str>, &'static str, Arc<str>);
 pub struct Shared {
     kept: Mutex<HashMap<(TypeId, String), Weak<dyn Any + Send + Sync>>>,
     tallies: Mutex<BTreeMap<TallyKey, Arc<Tally>>>,
+    gauges: Gauges,
 }
 
 impl Shared {
+    /// What operators see of it.
+    pub fn gauges(&self) -> &Gauges {
+        &self.gauges
+    }
+
     /// The thing of this identity: the one that is in use, or a new one.
     pub fn keep<T: Any + Send + Sync>(&self, identity: impl Into<String>, make: impl FnOnce() -> T) -> Arc<T> {
         let key = (TypeId::of::<T>(), identity.into());

@@ -2,6 +2,8 @@
 
 mod api_key;
 mod credential;
+mod jwt;
+mod mapping;
 mod route;
 mod way;
 
@@ -18,6 +20,7 @@ use tidegate_config::problem::{Path, Problem};
 use tidegate_config::value::Name;
 
 use self::api_key::ApiKeyFile;
+use self::jwt::JwtFile;
 pub(crate) use self::route::{Asked, RouteAuth, nothing_shown};
 pub(crate) use self::way::Way;
 use self::way::{Kind, Meant};
@@ -32,12 +35,15 @@ pub(crate) struct Auth;
 pub(crate) struct WayFile {
     /// By a key that the caller was given.
     api_key: Option<ApiKeyFile>,
+    /// By a signed token.
+    jwt: Option<JwtFile>,
 }
 
 impl WayFile {
     fn mean(self, name: &Arc<str>, at: &Path, reading: &mut Reading<'_, '_>) -> Option<Box<dyn Meant>> {
         let mut kinds = Kinds { name, at, reading, written: Vec::new(), meant: None };
         kinds.add("api_key", self.api_key);
+        kinds.add("jwt", self.jwt);
         let Kinds { written, meant, .. } = kinds;
         reading.one_of(at, &written, "a way is one of these");
         meant
@@ -68,7 +74,7 @@ pub(crate) type Ways = Vec<(Arc<str>, Path, Box<dyn Meant>)>;
 impl Policy for Auth {
     const KEY: &'static str = "auth";
     const PLACE: Place = Place::Top;
-    const SECRETS: &'static [[&'static str; 2]] = &[["api_key", "inline"]];
+    const SECRETS: &'static [[&'static str; 2]] = &[["api_key", "inline"], ["jwt", "secret"]];
     const EXAMPLE: &'static str = "\
 auth:
   keys: { api_key: { inline: [{ key: a-key-of-the-build-machine, user: ci, roles: [deploy] }] } }

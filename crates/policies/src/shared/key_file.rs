@@ -268,11 +268,11 @@ mod tests {
 
     fn record(id: usize) -> String {
         let hash = format!("{id:08x}").repeat(8);
-        format!("{{\"id\":\"k{id}\",\"hash\":\"{hash}\",\"name\":\"n\",\"created\":{id}}}\n")
+        format!("{{\"id\":\"k{id:07}\",\"hash\":\"{hash}\",\"name\":\"n\",\"created\":{id}}}\n")
     }
 
     fn revocation(id: usize) -> String {
-        format!("{{\"id\":\"k{id}\",\"revoked\":9}}\n")
+        format!("{{\"id\":\"k{id:07}\",\"revoked\":9}}\n")
     }
 
     /// So much that the next change makes a new file.
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(refused.expect_err("no file").kind(), ErrorKind::NotFound);
         add(&file, &record(1)).expect("made");
         assert_eq!(fs::metadata(&file).expect("it is there").permissions().mode() & 0o777, 0o600);
-        assert_eq!(ids(&file), ["k1"]);
+        assert_eq!(ids(&file), ["k0000001"]);
     }
 
     #[test]
@@ -320,7 +320,7 @@ mod tests {
             }
         });
         let expected: Vec<_> =
-            (1..=4).flat_map(|writer| (0..8).map(move |key| format!("k{}", 1000 * writer + key))).collect();
+            (1..=4).flat_map(|writer| (0..8).map(move |key| format!("k{:07}", 1000 * writer + key))).collect();
         assert_eq!(ids(&file), expected);
         assert_eq!(fs::read_to_string(&file).expect("read").lines().count(), 32, "the dead lines are gone");
         assert_eq!(fs::read_dir(&folder.0).expect("a folder").count(), 1, "no rests");
@@ -364,13 +364,13 @@ mod tests {
         let folder = Folder::new("torn");
         let file = folder.file(&(record(1) + "{\"id\":\"k2\",\"ha"));
         add(&file, &record(3)).expect("added");
-        assert_eq!(ids(&file), ["k1", "k3"]);
+        assert_eq!(ids(&file), ["k0000001", "k0000003"]);
         let journal = read(&file).expect("read");
         assert_eq!(journal.broken().iter().map(|broken| broken.line).collect::<Vec<_>>(), [2]);
         let by_an_editor = folder.file(&(waste() + record(7).trim_end()));
         add(&by_an_editor, &record(8)).expect("added");
         add(&by_an_editor, &record(9)).expect("added");
-        assert_eq!(ids(&by_an_editor), ["k7", "k8", "k9"]);
+        assert_eq!(ids(&by_an_editor), ["k0000007", "k0000008", "k0000009"]);
     }
 
     #[test]
@@ -383,7 +383,7 @@ mod tests {
         add(&link, &record(9000)).expect("added");
         assert_eq!(fs::metadata(&file).expect("it is there").permissions().mode() & 0o777, 0o640);
         assert!(fs::symlink_metadata(&link).expect("it is there").is_symlink());
-        assert_eq!(ids(&file), ["k9000"]);
+        assert_eq!(ids(&file), ["k0009000"]);
     }
 
     #[test]
@@ -395,7 +395,7 @@ mod tests {
         add(&file, &record(2)).expect("added");
         assert!(found(&follower, 2).is_err(), "nobody has looked");
         assert!(follower.poll().expect("a look"));
-        assert_eq!(found(&follower, 2), Ok("k2".into()));
+        assert_eq!(found(&follower, 2), Ok("k0000002".into()));
         add(&file, &revocation(1)).expect("added");
         assert!(follower.poll().expect("a look"));
         assert_eq!(found(&follower, 1), Err(KeyError::Revoked));
@@ -409,7 +409,7 @@ mod tests {
         let (start, end) = line.split_at(20);
         let file = folder.file(&(record(1) + start));
         let mut follower = Follower::open(&file).expect("open");
-        assert_eq!((found(&follower, 1), found(&follower, 2)), (Ok("k1".into()), Err(KeyError::Unknown)));
+        assert_eq!((found(&follower, 1), found(&follower, 2)), (Ok("k0000001".into()), Err(KeyError::Unknown)));
         append_text(&file, &end[..9]);
         assert!(follower.poll().expect("a look") && found(&follower, 2).is_err());
         append_text(&file, &end[9..]);
@@ -425,7 +425,7 @@ mod tests {
         assert_eq!(found(&follower, 7), Err(KeyError::Revoked));
         add(&file, &record(9000)).expect("added");
         assert!(follower.poll().expect("a look"));
-        assert_eq!((found(&follower, 7), found(&follower, 9000)), (Err(KeyError::Unknown), Ok("k9000".into())));
+        assert_eq!((found(&follower, 7), found(&follower, 9000)), (Err(KeyError::Unknown), Ok("k0009000".into())));
         for in_its_place in [record(5), record(6) + &record(7) + &record(8), String::new(), record(1) + &record(2)] {
             fs::write(&file, &in_its_place).expect("written");
             assert!(follower.poll().expect("a look"));
@@ -446,7 +446,7 @@ mod tests {
         assert!(follower.poll().is_err() && follower.poll().is_err() && found(&follower, 1).is_ok());
         fs::write(&file, record(2) + "rubbish\n").expect("written");
         assert!(follower.poll().expect("a look"));
-        assert_eq!((found(&follower, 1), found(&follower, 2)), (Err(KeyError::Unknown), Ok("k2".into())));
+        assert_eq!((found(&follower, 1), found(&follower, 2)), (Err(KeyError::Unknown), Ok("k0000002".into())));
         assert_eq!(follower.broken().len(), 1);
         assert!(Follower::open(&folder.0.join("nothing")).is_err());
     }

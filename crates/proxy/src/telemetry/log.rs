@@ -20,6 +20,22 @@ use super::timestamp::Stamp;
 /// A batch is handed over at this size, or at the next `flush`.
 const BATCH: usize = 64 * 1024;
 
+/// Query parameters whose values are never logged, lower case.
+const CREDENTIALS: [&[u8]; 12] = [
+    b"token",
+    b"access_token",
+    b"refresh_token",
+    b"id_token",
+    b"api_key",
+    b"apikey",
+    b"key",
+    b"password",
+    b"secret",
+    b"client_secret",
+    b"signature",
+    b"code",
+];
+
 const HIDDEN: &[u8] = b"***";
 
 /// One worker's lines that are not handed over yet.
@@ -291,7 +307,7 @@ impl Line<'_> {
 
     fn parameter(&mut self, parameter: &str) {
         match parameter.split_once('=') {
-            Some((name, value)) if !value.is_empty() && query::is_credential(name) => {
+            Some((name, value)) if !value.is_empty() && is_credential(name.as_bytes()) => {
                 self.value(name);
                 self.raw(b"=");
                 self.raw(HIDDEN);
@@ -405,6 +421,30 @@ impl Text {
 /// `number` is below ten.
 fn digit(number: u16) -> u8 {
     b'0' + u8::try_from(number).unwrap_or_default()
+}
+
+/// Compares as the service would read the name: percent-encoding undone, case ignored.
+fn is_credential(name: &[u8]) -> bool {
+    let hides = |name: &[u8]| CREDENTIALS.iter().any(|credential| credential.eq_ignore_ascii_case(name));
+    if name.contains(&b'%') { hides(&percent_decoded(name)) } else { hides(name) }
+}
+
+fn percent_decoded(text: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        let byte = match after {
+            [high, low, ..] if *first == b'%' => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        decoded.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    decoded
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 #[cfg(test)]
