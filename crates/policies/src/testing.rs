@@ -33,7 +33,12 @@ pub(crate) fn check(yaml: &str, request: &str) -> String {
 
 /// What is wrong with a configuration: a line for each problem, as `warning: path: message | help`.
 pub(crate) fn problems(yaml: &str) -> String {
-    match Gateway::load(yaml, &Memory::new(), Arc::default()) {
+    problems_with(yaml, &Memory::new())
+}
+
+/// The same, where the configuration names files.
+pub(crate) fn problems_with(yaml: &str, files: &Memory) -> String {
+    match Gateway::load(yaml, files, Arc::default()) {
         Ok(gateway) => gateway.warnings,
         Err(problems) => problems,
     }
@@ -186,6 +191,7 @@ pub(crate) struct FakeWorld {
     services: RefCell<Services>,
     spawned: RefCell<Vec<Local<'static, ()>>>,
     drawn: Cell<u128>,
+    blocked: Cell<usize>,
 }
 
 impl Default for FakeWorld {
@@ -196,6 +202,7 @@ impl Default for FakeWorld {
             services: RefCell::new(Box::new(nobody)),
             spawned: RefCell::default(),
             drawn: Cell::new(0),
+            blocked: Cell::new(0),
         }
     }
 }
@@ -225,6 +232,11 @@ impl FakeWorld {
             self.turn(&mut Vec::new());
         }
         panic!("it waits for something that does not happen");
+    }
+
+    /// How often blocking work was done.
+    pub(crate) fn blocked(&self) -> usize {
+        self.blocked.get()
     }
 
     fn clock(&self) -> Clock {
@@ -259,6 +271,7 @@ impl World for FakeWorld {
     }
 
     fn blocking(&self, work: Box<dyn FnOnce() + Send>) -> Local<'_, ()> {
+        self.blocked.set(self.blocked.get() + 1);
         Box::pin(async move { work() })
     }
 
