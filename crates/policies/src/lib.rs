@@ -7,6 +7,7 @@ mod cors;
 mod csrf;
 #[doc(hidden)]
 pub mod fuzzing;
+mod identity_headers;
 mod ip;
 mod origins;
 mod patterns;
@@ -21,4 +22,5 @@ mod table;
 mod testing;
 mod tls;
 
+pub use identity_headers::identity_jwks;
 pub use table::{TABLE, VOCABULARY, examples};

@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tidegate_config::policy::{AnyText, Entries, Place, Reading};
 use tidegate_config::problem::{Path, Problem};
+use tidegate_config::value::PathPattern;
 use tidegate_core::exchange::Exchange;
+use tidegate_core::expression::{Expression, Scope, Variable};
 use tidegate_core::identity::Identity;
 use tidegate_core::policy::{Decision, Gate, Phase, World};
 use tidegate_core::rejection::{Rejection, RejectionKind};
@@ -41,6 +43,8 @@ pub(crate) struct RequireFile {
     /// All of these scopes.
     #[serde(default)]
     all_scopes: Vec<AnyText>,
+    /// A condition about the caller and the request, as in `identity.tenant == path.tenant`.
+    when: Option<AnyText>,
     /// What single methods need besides, as in `POST: { roles: [editor] }`; `GET` is also `HEAD`, unless that is written. A method that is not
     /// named needs what stands beside `methods`; where nothing stands there, it is refused.
     methods: Option<Entries<String, MethodFile>>,
@@ -68,6 +72,8 @@ struct MethodFile {
     /// All of these scopes.
     #[serde(default)]
     all_scopes: Vec<AnyText>,
+    /// A condition about the caller and the request.
+    when: Option<AnyText>,
 }
 
 /// What a route needs.
@@ -80,10 +86,17 @@ pub(crate) struct Needs {
 /// One condition.
 #[derive(Debug, Clone)]
 struct Need {
+    /// The key under which it stands.
     key: &'static str,
-    of: Grant,
-    every: bool,
-    values: Vec<Arc<str>>,
+    is: Condition,
+}
+
+#[derive(Debug, Clone)]
+enum Condition {
+    /// The caller has any of these values, or every one of them.
+    Has { of: Grant, every: bool, values: Vec<Arc<str>> },
+    /// This is true.
+    Holds(Expression),
 }
 
 /// What an identity has several of.
@@ -95,14 +108,18 @@ enum Grant {
 }
 
 impl Need {
-    fn holds(&self, identity: &Identity) -> bool {
-        let has = match self.of {
+    fn holds(&self, identity: &Identity, scope: &Scope<'_>) -> bool {
+        let (of, every, values) = match &self.is {
+            Condition::Has { of, every, values } => (of, every, values),
+            Condition::Holds(expression) => return expression.holds(scope),
+        };
+        let has = match of {
             Grant::Role => &identity.roles,
             Grant::Permission => &identity.permissions,
             Grant::Scope => &identity.scopes,
         };
-        let mut values = self.values.iter();
-        if self.every { values.all(|value| has.contains(value)) } else { values.any(|value| has.contains(value)) }
+        let mut values = values.iter();
+        if *every { values.all(|value| has.contains(value)) } else { values.any(|value| has.contains(value)) }
     }
 }
 
@@ -131,6 +148,7 @@ routes:
             all_permissions: file.all_permissions,
             scopes: file.scopes,
             all_scopes: file.all_scopes,
+            when: file.when,
         };
         let mut needs = Needs { always: always.mean(&path, reading), methods: Vec::new() };
         let at = path.join("methods");
@@ -149,7 +167,7 @@ routes:
         }
         if needs.always.is_empty() && needs.methods.is_empty() && !reading.is_excused(&path) {
             let problem = Problem::error(path, "`require` says nothing");
-            reading.report(problem.help("write `roles`, `permissions`, `scopes` or `methods`"));
+            reading.report(problem.help("write `roles`, `permissions`, `scopes`, `when` or `methods`"));
         }
         Some(needs)
     }
@@ -170,7 +188,8 @@ routes:
             Some((name.into(), challenge))
         };
         let bearers = asked.into_iter().filter_map(bearer).collect();
-        let gate = Authorize { needs: needs.clone(), bearers, nothing: nothing_shown(&ways) };
+        let pattern = route.matches.path.clone();
+        let gate = Authorize { needs: needs.clone(), pattern, bearers, nothing: nothing_shown(&ways) };
         setup.gate((Phase::Authorize, Self::KEY), &"".into(), at, Arc::new(gate));
     }
 }
@@ -186,20 +205,45 @@ impl MethodFile {
             ("all_scopes", Grant::Scope, true, self.all_scopes),
         ];
         let mut needs = Vec::new();
-        for (key, of, every, values) in lists {
-            for (position, AnyText(value)) in values.iter().enumerate() {
-                if value.is_empty() || (of == Grant::Scope && !is_scope(value)) {
-                    let at = reading.item(&at.join(key), position);
-                    reading.error(&at, format!("`{value}` can never be one of a caller's {key}"));
-                }
-            }
-            if !values.is_empty() {
-                let values = values.into_iter().map(|AnyText(value)| value.into()).collect();
-                needs.push(Need { key, of, every, values });
-            }
+        for (key, of, every, values) in lists.into_iter().filter(|(.., values)| !values.is_empty()) {
+            let values = grants((key, of), values, &at.join(key), reading);
+            needs.push(Need { key, is: Condition::Has { of, every, values } });
+        }
+        if let Some(AnyText(text)) = self.when {
+            let expression = expression(&text, &at.join("when"), reading);
+            needs.extend(expression.map(|expression| Need { key: "when", is: Condition::Holds(expression) }));
         }
         needs
     }
+}
+
+fn grants((key, of): (&str, Grant), values: Vec<AnyText>, at: &Path, reading: &mut Reading<'_, '_>) -> Vec<Arc<str>> {
+    for (position, AnyText(value)) in values.iter().enumerate() {
+        if value.is_empty() || (of == Grant::Scope && !is_scope(value)) {
+            let at = reading.item(at, position);
+            reading.error(&at, format!("`{value}` can never be one of a caller's {key}"));
+        }
+    }
+    values.into_iter().map(|AnyText(value)| value.into()).collect()
+}
+
+fn expression(text: &str, at: &Path, reading: &mut Reading<'_, '_>) -> Option<Expression> {
+    let expression = match Expression::parse(text) {
+        Ok(expression) => expression,
+        Err(error) => {
+            reading.invalid(at, error.into());
+            return None;
+        }
+    };
+    for variable in expression.variables() {
+        if let Variable::Path(name) = variable
+            && !reading.pattern().binds(name)
+        {
+            let text = format!("the path `{}` of the route has no parameter `{name}`", reading.pattern());
+            reading.error(at, text);
+        }
+    }
+    Some(expression)
 }
 
 /// Whether a token can have this scope (RFC 6749, 3.3).
@@ -210,6 +254,8 @@ fn is_scope(text: &str) -> bool {
 /// The gate of a route.
 struct Authorize {
     needs: Needs,
+    /// The route's path condition.
+    pattern: PathPattern,
     /// The names of ways that are shown bearer tokens, with their challenges.
     bearers: Vec<(Arc<str>, String)>,
     /// For requests of which nobody has found out whose they are: `auth` may be in shadow mode.
@@ -217,9 +263,10 @@ struct Authorize {
 }
 
 impl Gate for Authorize {
-    fn check<'a>(&'a self, exchange: &'a mut Exchange, _: &'a dyn World) -> Decision<'a> {
+    fn check<'a>(&'a self, exchange: &'a mut Exchange, world: &'a dyn World) -> Decision<'a> {
         let Some(identity) = &exchange.identity else { return Decision::refuse(self.nothing.clone()) };
-        match self.needs.unmet(&exchange.head.method, identity) {
+        let scope = Scope { exchange, pattern: &self.pattern, now: world.wall() };
+        match self.needs.unmet(identity, &scope) {
             None => Decision::PASS,
             Some(unmet) => Decision::refuse(self.refusal(&unmet, identity)),
         }
@@ -235,8 +282,9 @@ enum Unmet<'a> {
 }
 
 impl Needs {
-    /// The first condition that does not hold for a request of this method.
-    fn unmet(&self, method: &Method, identity: &Identity) -> Option<Unmet<'_>> {
+    /// The first condition that does not hold.
+    fn unmet(&self, identity: &Identity, scope: &Scope<'_>) -> Option<Unmet<'_>> {
+        let method = &scope.exchange.head.method;
         let of = |method: &Method| self.methods.iter().find(|(known, _)| known == method);
         let special = of(method).or_else(|| if *method == Method::HEAD { of(&Method::GET) } else { None });
         if special.is_none() && self.always.is_empty() {
@@ -245,7 +293,10 @@ impl Needs {
         let always = self.always.iter().map(|need| (need, None));
         let besides =
             special.into_iter().flat_map(|(method, needs)| needs.iter().map(move |need| (need, Some(method))));
-        always.chain(besides).find(|(need, _)| !need.holds(identity)).map(|(need, method)| Unmet::Need(need, method))
+        always
+            .chain(besides)
+            .find(|(need, _)| !need.holds(identity, scope))
+            .map(|(need, method)| Unmet::Need(need, method))
     }
 }
 
@@ -259,11 +310,11 @@ impl Authorize {
             Unmet::Need(need, Some(method)) => format!("`methods.{method}.{}` does not hold", need.key),
         };
         if let Unmet::Need(need, _) = unmet
-            && need.of == Grant::Scope
+            && let Condition::Has { of: Grant::Scope, values, .. } = &need.is
             && let Some((_, challenge)) = self.bearers.iter().find(|(way, _)| *way == identity.way)
         {
             let separator = if challenge.contains('=') { "," } else { "" };
-            let scope = need.values.join(" ");
+            let scope = values.join(" ");
             let challenge = format!("{challenge}{separator} error=\"insufficient_scope\", scope=\"{scope}\"");
             // Cannot fail: scopes were checked to be ones.
             rejection.fields.append(Known::WwwAuthenticate, challenge.as_bytes()).ok();
@@ -333,6 +384,27 @@ routes: [{{ match: {{ path_prefix: / }}, service: s, auth: keys, require: {requi
     }
 
     #[test]
+    fn a_condition_may_bind_the_caller_to_the_request() {
+        let bound =
+            |when: &str| yaml(&format!("{{ when: \"{when}\" }}")).replace("path_prefix: /", "path: '/users/{id}'");
+        let gateway = Gateway::of(&bound("identity.user == path.id || 'admin' in identity.roles"));
+        for (who, target, said) in [
+            ("b", "/users/b", "pass"),
+            ("b", "/users/%62", "pass"),
+            ("b", "/users/c", "403 forbidden: Insufficient permissions"),
+            ("a", "/users/c", "pass"),
+        ] {
+            assert_eq!(
+                gateway.send(&format!("GET {target}\nX-API-Key: the-long-key-of-{who}")).said,
+                said,
+                "{who} {target}"
+            );
+        }
+        let sent = Gateway::of(&bound("identity.tenant == path.id")).send("GET /users/b\nX-API-Key: the-long-key-of-b");
+        assert_eq!(sent.cause.as_deref(), Some("`when` does not hold"));
+    }
+
+    #[test]
     fn head_is_no_way_around_what_get_needs() {
         assert_eq!(who("{ roles: [admin, viewer], methods: { GET: { roles: admin } } }", "HEAD"), "a");
         assert_eq!(who("{ methods: { GET: { roles: admin }, HEAD: {} } }", "HEAD"), "abc");
@@ -372,7 +444,8 @@ routes: [{{ match: {{ path_prefix: / }}, service: s, auth: keys, require: {requi
     #[test]
     fn a_bearer_of_a_token_is_told_which_scope_it_lacks() {
         let needs = Needs::default();
-        let need = Need { key: "scopes", of: Grant::Scope, every: false, values: vec!["a".into(), "b:c".into()] };
+        let is = Condition::Has { of: Grant::Scope, every: false, values: vec!["a".into(), "b:c".into()] };
+        let need = Need { key: "scopes", is };
         let nothing = Rejection::no_route();
         let identity = Identity { way: "main".into(), ..Identity::default() };
         for (challenge, told) in [
@@ -380,7 +453,12 @@ routes: [{{ match: {{ path_prefix: / }}, service: s, auth: keys, require: {requi
             ("Bearer realm=\"x\"", "Bearer realm=\"x\", error=\"insufficient_scope\", scope=\"a b:c\""),
         ] {
             let bearers = vec![("main".into(), challenge.to_owned())];
-            let gate = Authorize { needs: needs.clone(), bearers, nothing: nothing.clone() };
+            let gate = Authorize {
+                needs: needs.clone(),
+                pattern: PathPattern::everything(),
+                bearers,
+                nothing: nothing.clone(),
+            };
             let rejection = gate.refusal(&Unmet::Need(&need, None), &identity);
             assert_eq!(rejection.fields.text(Known::WwwAuthenticate), Some(told));
             let other = Identity { way: "keys".into(), ..Identity::default() };
@@ -395,6 +473,11 @@ routes: [{{ match: {{ path_prefix: / }}, service: s, auth: keys, require: {requi
             ("{ scopes: ['a b'] }", "routes[0].require.scopes[0]: `a b` can never be one of a caller's scopes"),
             ("{ roles: ['', x] }", "routes[0].require.roles[0]: `` can never be one of a caller's roles"),
             ("{ methods: { get: {} } }", "routes[0].require.methods.get: `get` is not a method"),
+            (
+                "{ when: 'identity.user == path.id' }",
+                "routes[0].require.when: the path `/` of the route has no parameter `id`",
+            ),
+            ("{ when: 'identity.usr == 1' }", "did you mean `identity.user`?"),
             ("{ role: x }", "did you mean `roles`?"),
         ] {
             let found = problems(&yaml(require));

@@ -13,6 +13,7 @@ use crate::auth::{Auth, RouteAuth};
 use crate::bots::Bots;
 use crate::cors::Cors;
 use crate::csrf::Csrf;
+use crate::identity_headers::IdentityHeaders;
 use crate::ip::Ip;
 use crate::policy::{Entry, Setup};
 use crate::rate_limit::{GatewayLimits, LimitsMemory, RouteLimits};
@@ -38,6 +39,7 @@ const ENTRIES: &[Entry] = &[
     Entry::of::<Requests>(),
     Entry::of::<RouteAuth>(),
     Entry::of::<Require>(),
+    Entry::of::<IdentityHeaders>(),
 ];
 
 /// A configuration for each policy that uses it, with the policy's key.

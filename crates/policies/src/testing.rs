@@ -33,7 +33,12 @@ pub(crate) fn check(yaml: &str, request: &str) -> String {
 
 /// What is wrong with a configuration: a line for each problem, as `warning: path: message | help`.
 pub(crate) fn problems(yaml: &str) -> String {
-    match Gateway::load(yaml, &Memory::new(), Arc::default()) {
+    problems_with(yaml, &Memory::new())
+}
+
+/// The same, where the configuration names files.
+pub(crate) fn problems_with(yaml: &str, files: &Memory) -> String {
+    match Gateway::load(yaml, files, Arc::default()) {
         Ok(gateway) => gateway.warnings,
         Err(problems) => problems,
     }
@@ -77,7 +82,8 @@ impl Gateway {
 
     /// The gateway after a reload: what is shared, the clock and the services stay.
     pub(crate) fn reload(self, yaml: &str) -> Self {
-        let new = Self::load(yaml, &Memory::new(), self.shared).unwrap_or_else(|problems| panic!("{problems}"));
+        let new =
+            Self::load(yaml, &Memory::new(), Arc::clone(&self.shared)).unwrap_or_else(|problems| panic!("{problems}"));
         Self { world: self.world, client: self.client, tls: self.tls, ..new }
     }
 
@@ -168,6 +174,11 @@ impl Gateway {
         exchange
     }
 
+    /// What outlives configurations.
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// All jobs, to be moved on with [`FakeWorld::turn`].
     pub(crate) fn jobs(&self) -> Vec<Local<'_, ()>> {
         self.policies.jobs.iter().map(|job| job.run(&self.world)).collect()
@@ -191,6 +202,7 @@ pub(crate) struct FakeWorld {
     services: RefCell<Services>,
     spawned: RefCell<Vec<Local<'static, ()>>>,
     drawn: Cell<u128>,
+    blocked: Cell<usize>,
 }
 
 impl Default for FakeWorld {
@@ -201,6 +213,7 @@ impl Default for FakeWorld {
             services: RefCell::new(Box::new(nobody)),
             spawned: RefCell::default(),
             drawn: Cell::new(0),
+            blocked: Cell::new(0),
         }
     }
 }
@@ -237,6 +250,11 @@ impl FakeWorld {
         panic!("it waits for something that does not happen");
     }
 
+    /// How often blocking work was done.
+    pub(crate) fn blocked(&self) -> usize {
+        self.blocked.get()
+    }
+
     fn clock(&self) -> Clock {
         Clock::Manual(Arc::clone(&self.clock))
     }
@@ -269,6 +287,7 @@ impl World for FakeWorld {
     }
 
     fn blocking(&self, work: Box<dyn FnOnce() + Send>) -> Local<'_, ()> {
+        self.blocked.set(self.blocked.get() + 1);
         Box::pin(async move { work() })
     }
 

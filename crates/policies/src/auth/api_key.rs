@@ -86,7 +86,6 @@ impl Kind for ApiKeyFile {
 fn inline(entries: Vec<TextOr<InlineKeyFile>>, way: &Arc<str>, at: &Path, reading: &mut Reading<'_, '_>) -> Keys {
     let mut keys = Keys::new();
     for (position, entry) in entries.into_iter().enumerate() {
-        let at = reading.item(at, position);
         let files = match entry {
             TextOr::Full(file) => vec![file],
             TextOr::Text(AnyText(text)) => {
@@ -94,9 +93,14 @@ fn inline(entries: Vec<TextOr<InlineKeyFile>>, way: &Arc<str>, at: &Path, readin
             }
         };
         for file in files {
-            weakness(&file.key.0, &at).into_iter().for_each(|problem| reading.report(problem));
+            if let Some(problem) = weakness(&file.key.0, position + 1, at) {
+                reading.report(problem);
+            }
             if keys.insert(hash(file.key.0.as_bytes()), Arc::new(file.identity(way))).is_some() {
-                reading.report(Problem::error(at.clone(), "two entries have the same key"));
+                // Secrets are not shown, so it is the list's key that is underlined.
+                reading.report(
+                    Problem::error(at.clone(), format!("entry {} has the key of another one", position + 1)).on_key(),
+                );
             }
         }
     }
@@ -104,14 +108,14 @@ fn inline(entries: Vec<TextOr<InlineKeyFile>>, way: &Arc<str>, at: &Path, readin
 }
 
 /// What is to be said of a key that can be guessed.
-fn weakness(key: &str, at: &Path) -> Option<Problem> {
-    let text = format!("a key has {} characters, so it can be guessed", key.len());
+fn weakness(key: &str, number: usize, at: &Path) -> Option<Problem> {
+    let text = format!("the key of entry {number} has {} characters, so it can be guessed", key.len());
     let problem = match key.len() {
         0 => Problem::error(at.clone(), text),
         1..SHORTEST => Problem::warning(at.clone(), text),
         _ => return None,
     };
-    Some(problem.help("make one with `openssl rand -hex 24`"))
+    Some(problem.on_key().help("make one with `openssl rand -hex 24`"))
 }
 
 /// `user:key` or `user:key:role,role`. Without a colon there is no key, and that is a mistake.
@@ -324,9 +328,9 @@ routes: [{{ match: {{ path_prefix: / }}, service: s, auth: keys }}]"
         let found = problems("auth: { a: { api_key: {} }, b: { api_key: { inline: [x, 'u:short', 'v:short'] } } }");
         for part in [
             "auth.a.api_key: `inline` is missing",
-            "inline[0]: a key has 0 characters",
-            "inline[1]: a key has 5 characters",
-            "inline[2]: two entries have the same key",
+            "inline: the key of entry 1 has 0 characters",
+            "inline: the key of entry 2 has 5 characters",
+            "inline: entry 3 has the key of another one",
         ] {
             assert!(found.contains(part), "{part} is not in:\n{found}");
         }

@@ -66,6 +66,22 @@ impl Credential {
     }
 }
 
+/// There is more than one `Authorization` field, so nobody knows which of them counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Several;
+
+/// What follows this scheme in the `Authorization` field; `None` where there is another scheme. The scheme's case does not matter (RFC
+/// 9110, 11.1).
+pub(crate) fn authorization<'e>(exchange: &'e Exchange, scheme: &str) -> Result<Option<&'e [u8]>, Several> {
+    let mut values = exchange.head.fields.values(Known::Authorization);
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return if exchange.head.fields.contains(Known::Authorization) { Err(Several) } else { Ok(None) };
+    };
+    let mut parts = value.splitn(2, |byte| *byte == b' ');
+    let is_meant = parts.next().is_some_and(|found| found.eq_ignore_ascii_case(scheme.as_bytes()));
+    Ok(is_meant.then(|| parts.next().unwrap_or_default().trim_ascii()))
+}
+
 fn remove_cookie(exchange: &mut Exchange, name: &str) {
     let fields = &mut exchange.head.fields;
     if query::cookies(fields, name).next().is_none() {

@@ -1,6 +1,7 @@
 //! `auth` at the top: the ways to prove who one is, by name. Which of them a route asks is said in [`route`].
 
 mod api_key;
+mod basic;
 mod credential;
 mod jwt;
 pub(crate) mod mapping;
@@ -20,6 +21,7 @@ use tidegate_config::problem::{Path, Problem};
 use tidegate_config::value::Name;
 
 use self::api_key::ApiKeyFile;
+use self::basic::BasicFile;
 use self::jwt::JwtFile;
 pub(crate) use self::route::{Asked, RouteAuth, nothing_shown};
 pub(crate) use self::way::Way;
@@ -35,6 +37,8 @@ pub(crate) struct Auth;
 pub(crate) struct WayFile {
     /// By a key that the caller was given.
     api_key: Option<ApiKeyFile>,
+    /// By a user name and a password.
+    basic: Option<BasicFile>,
     /// By a signed token.
     jwt: Option<JwtFile>,
 }
@@ -43,6 +47,7 @@ impl WayFile {
     fn mean(self, name: &Arc<str>, at: &Path, reading: &mut Reading<'_, '_>) -> Option<Box<dyn Meant>> {
         let mut kinds = Kinds { name, at, reading, written: Vec::new(), meant: None };
         kinds.add("api_key", self.api_key);
+        kinds.add("basic", self.basic);
         kinds.add("jwt", self.jwt);
         let Kinds { written, meant, .. } = kinds;
         reading.one_of(at, &written, "a way is one of these");
@@ -78,12 +83,9 @@ impl Policy for Auth {
     const EXAMPLE: &'static str = "\
 auth:
   keys: { api_key: { inline: [{ key: a-key-of-the-build-machine, user: ci, roles: [deploy] }] } }
+server: { host: 127.0.0.1 }
 services: { orders: { url: http://127.0.0.1:9001 } }
-routes:
-  - match: { path_prefix: /orders }
-    service: orders
-    auth: keys
-    require_tls: on
+routes: [{ match: { path_prefix: /orders }, service: orders, auth: keys }]
 ";
     type File = Entries<Name, WayFile>;
     type Meaning = Ways;

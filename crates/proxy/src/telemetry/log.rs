@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tidegate_config::config::AccessLog;
 use tidegate_core::client::TlsFacts;
+use tidegate_core::query;
 use tidegate_core::trail::Trail;
 use tidegate_http1::{Known, Version, decimal};
 
