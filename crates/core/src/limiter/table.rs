@@ -12,7 +12,7 @@ const WAYS: usize = 5;
 /// full; of half as many, one in seven hundred.
 const SLOTS_PER_KEY: usize = 2;
 
-/// For those there is a table for so many times fewer keys. Of as many as both are made for, one in a hundred thousand must share.
+/// For those there is a table for so many times fewer keys. Of as many as it is made for, fifteen in a million must share.
 const SPILL: usize = 16;
 
 /// Sets whose memory is allocated at once, at the first use of one of them: 35 KB of buckets, some microseconds.
@@ -47,7 +47,7 @@ pub(super) struct Visit<R> {
 }
 
 /// Keys by their hash. Two keys of the same hash are one key: with random keys of the hash, and a million of them in the table,
-/// the odds that any two are is one in a million.
+/// the odds that any two are is one in thirty million.
 #[derive(Debug)]
 pub(super) struct Table<S> {
     sets: usize,
