@@ -41,6 +41,20 @@ const PROGRAMS: &[Program] = &[
     Program { name: "routing_10", package: "bench", example: "routing", arguments: &["10"], turns: 20_000 },
     Program { name: "routing_10000", package: "bench", example: "routing", arguments: &["10000"], turns: 20_000 },
     Program {
+        name: "expression_tenant",
+        package: "bench",
+        example: "expression",
+        arguments: &["identity.tenant == path.tenant"],
+        turns: 20_000,
+    },
+    Program {
+        name: "expression_three",
+        package: "bench",
+        example: "expression",
+        arguments: &["'editor' in identity.roles && identity.tenant == path.tenant && header.x-channel == 'web'"],
+        turns: 20_000,
+    },
+    Program {
         name: "whole_request",
         package: "tidegate-proxy",
         example: "whole_request",

@@ -63,6 +63,8 @@ pub struct Server {
     pub request_id: RequestId,
     /// Where this gateway stands: endpoints of the same zone go first.
     pub zone: Option<Arc<str>>,
+    /// Whether every route must say who may call, or that everybody may.
+    pub require_auth: bool,
 }
 
 /// One entry of `server.listeners`, or the listener that `server.host` and `server.port` describe.
@@ -313,6 +315,8 @@ pub struct Route {
     pub upgrade: Vec<Arc<str>>,
     /// What its policies were told.
     pub policies: Vec<Written>,
+    /// The keys of policies that only watch: what they would refuse goes on.
+    pub shadow: Vec<Arc<str>>,
     /// Where it was written.
     pub at: Path,
 }

@@ -13,13 +13,19 @@ use crate::problem::{Part, Path, Problem, Problems, Segment};
 use crate::tree::{Entry, Map, Node, Scalar, Value, switch};
 use crate::value::closest;
 
+/// What a struct is to who writes YAML.
+const MAPPING: &str = "a mapping of keys to values";
+
 /// How many mistakes of one object are reported.
 const MAX_PROBLEMS: usize = 100;
 
-/// What is known about keys besides the structs: which ones belong to later versions, and where a key would belong.
+/// What is known about keys besides the structs: which ones policies read, which ones belong to later versions, and where a key
+/// would belong.
 pub(crate) trait Keys {
+    /// Keys of this object that policies read.
+    fn words(&self, object: &Path) -> Vec<&'static str>;
     /// Keys of this object that a later version will know.
-    fn later(&self, path: &Path) -> &'static [&'static str];
+    fn later(&self, object: &Path) -> &'static [&'static str];
     /// Where else a key of this name belongs, in words.
     fn elsewhere(&self, key: &str) -> Option<String>;
 }
@@ -153,8 +159,8 @@ fn unknown_key(
     excused: &mut BTreeSet<Path>,
 ) -> Problem {
     let object = path.parent();
-    let later = keys.later(&object);
-    let candidates = known.iter().chain(later).copied();
+    let known: Vec<&str> = known.iter().copied().chain(keys.words(&object)).collect();
+    let candidates = known.iter().chain(keys.later(&object)).copied();
     if let Some(close) = closest(key, candidates) {
         excused.insert(object.join(close));
         return Problem::error(path.clone(), format!("unknown key `{key}`, did you mean `{close}`?"));
@@ -163,7 +169,7 @@ fn unknown_key(
     match keys.elsewhere(key) {
         Some(place) => problem.help(format!("`{key}` belongs in `{place}`")),
         None if known.is_empty() => problem.help("there are no keys here"),
-        None => problem.help(format!("the keys here are {}", list(known))),
+        None => problem.help(format!("the keys here are {}", list(&known))),
     }
 }
 
@@ -202,6 +208,8 @@ impl de::Error for Error {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let expected = expected.to_string();
+        let expected = if expected.starts_with("struct ") { MAPPING } else { &expected };
         Self::new(format!("expected {expected}, found {}", in_words(found)))
     }
 
@@ -315,7 +323,7 @@ impl<'a> Deserializer<'a> {
             Value::Map(map) => map.0.as_slice(),
             Value::Null => &[],
             Value::Scalar(_) if self.node.is_on() => &[],
-            Value::Scalar(_) | Value::List(_) => return Err(self.expected("a mapping of keys to values")),
+            Value::Scalar(_) | Value::List(_) => return Err(self.expected(MAPPING)),
         };
         let access = Entries { rest: entries.iter(), current: None, path: &self.path };
         self.located(visitor.visit_map(access))

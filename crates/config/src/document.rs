@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::problem::{Part, Path, Problem, Problems, Segment, Severity};
 use crate::tree::{Node, Origin, Place};
+use crate::vocabulary::Vocabulary;
 
 /// What was read, merged, with the origin of every value.
 #[derive(Debug, Clone)]
@@ -16,6 +17,7 @@ pub struct Document {
     pub(crate) tree: Arc<Node>,
     /// Where secrets stand in the files, literally.
     pub(crate) secrets: Arc<[Place]>,
+    pub(crate) vocabulary: &'static Vocabulary,
 }
 
 /// A file of the configuration.

@@ -14,6 +14,7 @@ use crate::resolve::{MAX_WEIGHT, parse_url};
 use crate::schema::KnownKeys;
 use crate::tree::Node;
 use crate::value::Name;
+use crate::vocabulary::Vocabulary;
 
 /// One endpoint, as written.
 #[derive(Deserialize)]
@@ -58,7 +59,7 @@ fn read<T>(text: &str, read: impl FnOnce(&Node, &mut Problems) -> T) -> Result<T
 }
 
 fn endpoint(node: &Node, at: &Path, problems: &mut Problems) -> Option<Endpoint> {
-    let written = match de::read(node, at, &KnownKeys, problems, &mut BTreeSet::new())? {
+    let written = match de::read(node, at, &KnownKeys(Vocabulary::EMPTY), problems, &mut BTreeSet::new())? {
         TextOr::Text(url) => Listed { url, weight: None, zone: None, priority: None },
         TextOr::Full(listed) => listed,
     };

@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use serde_json::Value as Json;
-
 use crate::later;
 use crate::problem::{Path, Problem, Problems, Segment};
-use crate::tree::{Entry, Node, Origin, Scalar, Value};
+use crate::schema::Shape;
+use crate::tree::{Entry, Map, Node, Origin, Scalar, Value, switch};
 use crate::value::closest;
+use crate::vocabulary::Vocabulary;
 
 const PREFIX: &str = "TIDEGATE_";
 
@@ -17,7 +17,13 @@ const PREFIX: &str = "TIDEGATE_";
 const UNPREFIXED: [&str; 3] = ["SERVER_", "SERVICES_", "RATE_LIMIT_"];
 
 /// Writes what the environment says over the tree. `used` are variables that the file itself asks for by `${...}`.
-pub(crate) fn apply(tree: &mut Node, env: &[(String, String)], used: &BTreeSet<String>, problems: &mut Problems) {
+pub(crate) fn apply(
+    tree: &mut Node,
+    vocabulary: &'static Vocabulary,
+    env: &[(String, String)],
+    used: &BTreeSet<String>,
+    problems: &mut Problems,
+) {
     let mut passed_over = Vec::new();
     let (mut prefixed, mut plain): (Vec<_>, Vec<_>) = env.iter().partition(|(name, _)| name.starts_with(PREFIX));
     // An empty one without the prefix is what is left of somebody's unset variable.
@@ -31,6 +37,7 @@ pub(crate) fn apply(tree: &mut Node, env: &[(String, String)], used: &BTreeSet<S
             value,
             rest: name.strip_prefix(PREFIX).unwrap_or(name),
             prefixed: name.starts_with(PREFIX),
+            vocabulary,
         };
         if variable.apply(tree, used, problems) == Verdict::PassedOver {
             passed_over.push(name.as_str());
@@ -82,11 +89,12 @@ struct Variable<'a> {
     /// Without the prefix.
     rest: &'a str,
     prefixed: bool,
+    vocabulary: &'static Vocabulary,
 }
 
 impl Variable<'_> {
     fn apply(&self, tree: &mut Node, used: &BTreeSet<String>, problems: &mut Problems) -> Verdict {
-        let mut targets = targets(tree, self.rest);
+        let mut targets = self.targets(tree);
         if !self.prefixed {
             targets.retain(|target| !target.shape.is_object());
         }
@@ -101,6 +109,15 @@ impl Variable<'_> {
         Verdict::Done
     }
 
+    /// Everything that the name may mean.
+    fn targets(&self, tree: &Node) -> Vec<Target> {
+        let mut found: Vec<Target> = Vec::new();
+        search(Within::root(tree, self.vocabulary), self.rest, &Path::root(), &mut found);
+        let mut seen = BTreeSet::new();
+        found.retain(|target| seen.insert(target.path.clone()));
+        found
+    }
+
     fn is_link(&self) -> bool {
         ["tcp://", "udp://", "sctp://"].iter().any(|scheme| self.value.starts_with(scheme))
     }
@@ -110,7 +127,7 @@ impl Variable<'_> {
             Path::root(),
             format!("the environment variable `{}` names nothing in the configuration", self.name),
         );
-        let names = names(tree);
+        let names = names(tree, self.vocabulary);
         self.at(match closest(self.rest, names.iter().map(String::as_str)) {
             Some(close) => problem.help(format!("did you mean `{PREFIX}{close}`?")),
             None => {
@@ -153,7 +170,10 @@ impl Variable<'_> {
         } else {
             text(self.value)
         };
-        put(tree, target.path.segments(), node, &origin);
+        let is_switch = switch(self.value).is_some();
+        let short = if is_switch { Vec::new() } else { self.vocabulary.short_for(&target.path) };
+        let path = short.into_iter().fold(target.path.clone(), |path, key| path.join(key));
+        put(tree, path.segments(), node, &origin);
         let other = match target.path.last_key() {
             Some("url") => "endpoints",
             Some("endpoints") => "url",
@@ -191,46 +211,61 @@ struct Target {
     shape: Shape,
 }
 
-fn targets(tree: &Node, rest: &str) -> Vec<Target> {
-    let root = Shape(crate::schema::raw());
-    let mut found = Vec::new();
-    search(root, rest, &Path::root(), Some(tree), &mut found);
-    let exact: Vec<_> = found.iter().map(|target| target.path.clone()).collect();
-    let mut position = 0;
-    found.retain(|target| {
-        position += 1;
-        exact.iter().take(position - 1).all(|path| *path != target.path)
-    });
-    found
+/// What names are looked for in.
+#[derive(Clone, Copy)]
+struct Within<'t> {
+    shape: Shape,
+    node: Option<&'t Node>,
+    vocabulary: &'static Vocabulary,
 }
 
-fn search(shape: Shape, rest: &str, path: &Path, node: Option<&Node>, found: &mut Vec<Target>) {
-    for (key, inner) in shape.properties() {
+impl<'t> Within<'t> {
+    fn root(tree: &'t Node, vocabulary: &'static Vocabulary) -> Self {
+        Self { shape: Shape::root(vocabulary), node: Some(tree), vocabulary }
+    }
+
+    fn below(self, key: &str, shape: Shape) -> Self {
+        Self { shape, node: self.node.and_then(|node| node.get(key)), ..self }
+    }
+
+    /// The names in a mapping of them: those that are written, and those that are built in.
+    fn names(self, path: &Path) -> Vec<(&'t str, Shape)> {
+        let Some(shape) = self.shape.named() else { return Vec::new() };
+        let written = self.node.and_then(Node::as_map).into_iter().flat_map(Map::keys);
+        let names: BTreeSet<&str> =
+            written.chain(self.vocabulary.names(path).map(|name| -> &'t str { name })).collect();
+        names.into_iter().map(|name| (name, shape)).collect()
+    }
+}
+
+fn search(within: Within<'_>, rest: &str, path: &Path, found: &mut Vec<Target>) {
+    for (key, shape) in within.shape.properties() {
         if path.segments().is_empty() && key == "include" {
             continue;
         }
         match after(rest, key) {
-            Some("") => found.push(Target { path: path.join(key), shape: inner }),
-            Some(rest) => search(inner, rest, &path.join(key), node.and_then(|node| node.get(key)), found),
+            Some("") => found.push(Target { path: path.join(key), shape }),
+            Some(rest) => search(within.below(key, shape), rest, &path.join(key), found),
             None => {}
         }
     }
     for key in later::keys_of(path) {
-        if let Some(rest) = after(rest, key) {
-            found.extend(later_target(&path.join(key), key, rest, node.and_then(|node| node.get(key))));
-        }
+        let path = path.join(key);
+        found.extend(after(rest, key).map(|rest| Target {
+            path: if rest.is_empty() { path } else { path.join(&rest.to_ascii_lowercase()) },
+            shape: within.shape,
+        }));
     }
-    let Some(named) = shape.named() else { return };
     let before = found.len();
-    for key in node.and_then(Node::as_map).into_iter().flat_map(crate::tree::Map::keys) {
+    for (key, shape) in within.names(path) {
         match after(rest, key) {
-            Some("") => found.push(Target { path: path.join(key), shape: named }),
-            Some(rest) => search(named, rest, &path.join(key), node.and_then(|node| node.get(key)), found),
+            Some("") => found.push(Target { path: path.join(key), shape }),
+            Some(rest) => search(within.below(key, shape), rest, &path.join(key), found),
             None => {}
         }
     }
     if found.len() == before && *path == Path::root().join("services") {
-        found.extend(new_service(named, rest, path));
+        found.extend(within.shape.named().and_then(|named| new_service(named, rest, path)));
     }
 }
 
@@ -241,22 +276,6 @@ fn new_service(shape: Shape, rest: &str, path: &Path) -> Option<Target> {
     let key = key.to_ascii_lowercase();
     let (_, shape) = shape.properties().into_iter().find(|(property, _)| *property == key)?;
     Some(Target { path: path.join(&name.to_ascii_lowercase()).join(&key), shape })
-}
-
-/// Features to come are known, so that nobody's limit is passed over in silence. Without this, names of other programs
-/// would be taken for limits: only the limits with defaults and those of the file are.
-fn later_target(path: &Path, key: &str, rest: &str, node: Option<&Node>) -> Option<Target> {
-    let path = match (key, rest) {
-        ("rate_limit", rest) => {
-            let written = node.and_then(Node::as_map).into_iter().flat_map(crate::tree::Map::keys);
-            let name = ["global", "per_client"].into_iter().chain(written).find(|name| after(rest, name).is_some())?;
-            let setting = after(rest, name).filter(|setting| !setting.is_empty()).unwrap_or("RATE");
-            path.join(name).join(&setting.to_ascii_lowercase())
-        }
-        (_, "") => path.clone(),
-        (_, rest) => path.join(&rest.to_ascii_lowercase()),
-    };
-    Some(Target { path, shape: Shape(&Json::Null) })
 }
 
 /// What follows `key` in a name: empty at its end, `None` when it does not begin with it.
@@ -271,24 +290,22 @@ fn in_capitals(key: &str) -> String {
 }
 
 /// Every name that means something, for advice.
-fn names(tree: &Node) -> Vec<String> {
+fn names(tree: &Node, vocabulary: &'static Vocabulary) -> Vec<String> {
     let mut names = Vec::new();
-    collect(Shape(crate::schema::raw()), "", Some(tree), 0, &mut names);
+    collect(Within::root(tree, vocabulary), "", &Path::root(), &mut names);
     names
 }
 
-fn collect(shape: Shape, prefix: &str, node: Option<&Node>, depth: usize, found: &mut Vec<String>) {
-    if depth > 8 {
+fn collect(within: Within<'_>, prefix: &str, path: &Path, found: &mut Vec<String>) {
+    if path.segments().len() > 8 {
         return;
     }
-    let written = || node.and_then(Node::as_map).into_iter().flat_map(crate::tree::Map::keys);
-    let own = shape.named().into_iter().flat_map(|shape| written().map(move |key| (key, shape)));
-    for (key, inner) in shape.properties().into_iter().chain(own) {
+    for (key, shape) in within.shape.properties().into_iter().chain(within.names(path)) {
         let name = format!("{prefix}{}", in_capitals(key));
-        if !inner.is_list_of_objects() && !inner.is_object() {
+        if !shape.is_list_of_objects() && !shape.is_object() {
             found.push(name.clone());
         }
-        collect(inner, &format!("{name}_"), node.and_then(|node| node.get(key)), depth + 1, found);
+        collect(within.below(key, shape), &format!("{name}_"), &path.join(key), found);
     }
 }
 
@@ -304,61 +321,4 @@ fn is_kubernetes(name: &str) -> bool {
                 .any(|protocol| port.get(digits..).is_some_and(|rest| rest.starts_with(protocol)))
     });
     ends || is_port || name.contains("SERVICE_PORT_")
-}
-
-/// A schema, as far as names are concerned.
-#[derive(Clone, Copy)]
-struct Shape(&'static Json);
-
-impl Shape {
-    /// What may stand there, past references; nothing aside.
-    fn choices(self) -> Vec<&'static Json> {
-        if let Some(name) = self.0.get("$ref").and_then(Json::as_str).and_then(|name| name.rsplit('/').next()) {
-            let definition = crate::schema::raw().get("$defs").and_then(|defs| defs.get(name));
-            return definition.map(|definition| Shape(definition).choices()).unwrap_or_default();
-        }
-        let Some(Json::Array(choices)) = self.0.get("anyOf") else { return vec![self.0] };
-        let useful = |choice: &&Json| choice.get("type").and_then(Json::as_str) != Some("null");
-        choices.iter().filter(useful).flat_map(|choice| Shape(choice).choices()).collect()
-    }
-
-    fn properties(self) -> Vec<(&'static str, Shape)> {
-        let properties =
-            self.choices().into_iter().filter_map(|choice| choice.get("properties")?.as_object()).flatten();
-        properties.map(|(key, shape)| (key.as_str(), Shape(shape))).collect()
-    }
-
-    /// What the values of a mapping of names are.
-    fn named(self) -> Option<Shape> {
-        let mut choices = self.choices().into_iter();
-        choices.find_map(|choice| choice.get("additionalProperties").filter(|shape| shape.is_object())).map(Shape)
-    }
-
-    /// Whether it can be nothing else.
-    fn is_type(self, name: &str) -> bool {
-        let choices = self.choices();
-        let fits = |choice: &&Json| match choice.get("type") {
-            Some(Json::String(kind)) => kind == name,
-            Some(Json::Array(kinds)) => kinds.iter().any(|kind| kind == name),
-            _ => false,
-        };
-        !choices.is_empty() && choices.iter().all(fits)
-    }
-
-    fn is_object(self) -> bool {
-        self.is_type("object")
-    }
-
-    fn is_text(self) -> bool {
-        self.is_type("string")
-    }
-
-    fn is_list(self) -> bool {
-        self.is_type("array")
-    }
-
-    fn is_list_of_objects(self) -> bool {
-        let items = |choice: &'static Json| choice.get("items").is_some_and(|items| Shape(items).is_object());
-        self.is_list() && self.choices().into_iter().any(items)
-    }
 }

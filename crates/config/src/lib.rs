@@ -32,6 +32,7 @@ mod schema;
 mod show;
 mod substitute;
 mod tree;
+mod vocabulary;
 
 pub use config::Config;
 pub use document::{Document, Location};

@@ -1,4 +1,4 @@
-//! The way from a file to a [`Config`]: read, include, replace variables, apply the environment, complete, refuse what is
+//! The way from a file to a [`Config`]: read, include, replace variables, widen short forms, apply the environment, complete, refuse what is
 //! not built yet, read into structs, resolve. Each step goes on after a problem as long as that makes sense.
 
 use std::path::{Path as FilePath, PathBuf};
@@ -7,10 +7,10 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::document::Document;
 use crate::include::Reading;
-use crate::policy::Vocabulary;
-use crate::problem::{Path, Problems};
+use crate::problem::{Path, Problems, Segment};
 use crate::source::{Memory, Source};
 use crate::tree::{Node, Origin, Place};
+use crate::vocabulary::Vocabulary;
 use crate::{env, later, merge, resolve};
 
 /// What a configuration is made from.
@@ -71,16 +71,19 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, Failure> {
     let tree = reading.whole();
     let Reading { texts, mut files, patterns, used, mut problems, .. } = reading;
     let Some(mut tree) = tree else {
-        let document = Document { files: texts.into(), tree: Arc::new(Node::map(Origin::Default)), secrets: [].into() };
+        let (tree, vocabulary) = (Arc::new(Node::map(Origin::Default)), inputs.vocabulary);
+        let document = Document { files: texts.into(), tree, secrets: [].into(), vocabulary };
         return Err(Failure { problems, document, files, patterns });
     };
-    env::apply(&mut tree, inputs.env, &used, &mut problems);
-    let secrets = mark_secrets(&mut tree);
-    merge::complete(&mut tree, &mut problems);
+    let vocabulary = inputs.vocabulary;
+    vocabulary.widen(&mut tree);
+    env::apply(&mut tree, vocabulary, inputs.env, &used, &mut problems);
+    let secrets = mark_secrets(&mut tree, vocabulary);
+    merge::complete(&mut tree, vocabulary, &mut problems);
     env::api_servers(&mut tree, inputs.env);
     let mut supported = tree.clone();
-    let document = Document { files: texts.into(), tree: Arc::new(tree), secrets: secrets.into() };
-    inputs.vocabulary.take(&mut supported);
+    let document = Document { files: texts.into(), tree: Arc::new(tree), secrets: secrets.into(), vocabulary };
+    vocabulary.take(&mut supported);
     later::refuse(&mut supported, &mut problems);
     let config = resolve::resolve(&supported, &document, inputs, &mut files, &mut problems);
     files.sort();
@@ -104,13 +107,12 @@ const SECRETS: [[&str; 2]; 4] =
     [["admin", "token"], ["sticky_cookie", "secret"], ["consul", "token"], ["etcd", "password"]];
 
 /// Marks the values of secret keys, and returns where they stand in the files.
-fn mark_secrets(tree: &mut Node) -> Vec<Place> {
+fn mark_secrets(tree: &mut Node, vocabulary: &'static Vocabulary) -> Vec<Place> {
+    let of_words = vocabulary.words().flat_map(|word| word.secrets);
+    let secrets: Vec<&[&str; 2]> = SECRETS.iter().chain(of_words).collect();
     let mut places = Vec::new();
     tree.walk_mut(&Path::root(), &mut |path, node| {
-        let secret = SECRETS
-            .iter()
-            .any(|[object, key]| path.parent().last_key() == Some(object) && path.last_key() == Some(key));
-        if secret {
+        if secrets.iter().any(|secret| ends_with(path, secret)) {
             node.walk_mut(path, &mut |_, node| {
                 node.secret = true;
                 places.extend(node.origin.place());
@@ -118,4 +120,14 @@ fn mark_secrets(tree: &mut Node) -> Vec<Place> {
         }
     });
     places
+}
+
+/// Whether the path ends in these keys. The object may be an item of a list.
+fn ends_with(path: &Path, [object, key]: &[&str; 2]) -> bool {
+    let [before @ .., Segment::Key(last)] = path.segments() else { return false };
+    let keys = before.iter().rev().find_map(|segment| match segment {
+        Segment::Key(key) => Some(key),
+        Segment::Index(_) => None,
+    });
+    **last == **key && keys.is_some_and(|found| **found == **object)
 }

@@ -4,16 +4,24 @@
 use std::sync::Arc;
 
 use crate::parse;
+use crate::policy::Place;
 use crate::problem::{Path, Problem, Problems};
 use crate::tree::{Entry, Map, Node, Origin, Value};
 use crate::value::closest;
+use crate::vocabulary::Vocabulary;
 
 /// What is built in; see the file itself.
 pub(crate) const DEFAULTS: &str = include_str!("defaults.yaml");
 
 /// The tree of [`DEFAULTS`].
 pub(crate) fn defaults() -> Node {
-    let mut tree = parse::parse(DEFAULTS, 0, &mut Problems::new()).unwrap_or_else(|_| Node::map(Origin::Default));
+    built_in(DEFAULTS)
+}
+
+/// The tree of a text that is built in; nothing, if there is none.
+pub(crate) fn built_in(text: &str) -> Node {
+    let nothing = Node { value: Value::Null, ..Node::map(Origin::Default) };
+    let mut tree = parse::parse(text, 0, &mut Problems::new()).unwrap_or(nothing);
     tree.walk_mut(&Path::root(), &mut |_, node| {
         node.origin = Origin::Default;
         if let Some(map) = node.as_map_mut() {
@@ -26,7 +34,7 @@ pub(crate) fn defaults() -> Node {
 }
 
 /// Completes the tree of what was written. `defaults` and `bundles` stay in it, for places.
-pub(crate) fn complete(tree: &mut Node, problems: &mut Problems) {
+pub(crate) fn complete(tree: &mut Node, vocabulary: &'static Vocabulary, problems: &mut Problems) {
     let defaults = defaults();
     let empty = Node::map(Origin::Default);
     let part = |name: &str| defaults.get("when_present").and_then(|parts| parts.get(name)).unwrap_or(&empty);
@@ -39,31 +47,8 @@ pub(crate) fn complete(tree: &mut Node, problems: &mut Problems) {
     under_present_in(map, "admin", part("admin"));
     under_present_in(map, "status", part("status"));
     services(map, part("service"), part("in_service"));
-    mirrors(map);
-    routes(map, part("route"), part("in_route"), problems);
-}
-
-/// `mirror: NAME` is short for `mirror: { service: NAME }`.
-fn mirrors(map: &mut Map) {
-    let widen = |node: &mut Node| {
-        let Some(entry) = node.as_map_mut().and_then(|map| map.0.iter_mut().find(|entry| *entry.key == *"mirror"))
-        else {
-            return;
-        };
-        if entry.node.as_text().is_some() && !entry.node.is_off() && !entry.node.is_on() {
-            let (key_origin, node) = (entry.node.origin.clone(), entry.node.clone());
-            entry.node = Node::map(node.origin.clone());
-            if let Some(map) = entry.node.as_map_mut() {
-                map.set(Entry { key: "service".into(), key_origin, node });
-            }
-        }
-    };
-    map.get_mut("defaults").and_then(|defaults| defaults.as_map_mut()?.get_mut("route")).map(widen);
-    let bundles = map.get_mut("bundles").and_then(Node::as_map_mut);
-    bundles.into_iter().flat_map(|bundles| &mut bundles.0).for_each(|entry| widen(&mut entry.node));
-    if let Some(Value::List(routes)) = map.get_mut("routes").map(|node| &mut node.value) {
-        routes.iter_mut().for_each(widen);
-    }
+    routes(map, (part("route"), part("in_route")), vocabulary, problems);
+    vocabulary.complete(Place::Top, map);
 }
 
 fn server(map: &mut Map, defaults: &Node, listener: &Node, tls: &Node) {
@@ -117,7 +102,7 @@ pub(crate) fn own_service(tree: &Node, url: &str) -> Node {
     node
 }
 
-fn routes(map: &mut Map, builtin: &Node, parts: &Node, problems: &mut Problems) {
+fn routes(map: &mut Map, (builtin, parts): (&Node, &Node), vocabulary: &'static Vocabulary, problems: &mut Problems) {
     let written = map.get("defaults").and_then(|defaults| defaults.get("route")).cloned();
     let base = written.map_or_else(|| builtin.clone(), |written| merged(builtin, &written));
     let bundles = map.get("bundles").cloned();
@@ -133,6 +118,9 @@ fn routes(map: &mut Map, builtin: &Node, parts: &Node, problems: &mut Problems) 
         }
         *route = merged(&from, route);
         under_written(route, parts);
+        if let Some(route) = route.as_map_mut() {
+            vocabulary.complete(Place::Route, route);
+        }
     }
 }
 
@@ -225,7 +213,7 @@ pub(crate) fn merged(base: &Node, over: &Node) -> Node {
 }
 
 /// The same for the values of `key`.
-fn merged_under(key: &str, base: &Node, over: &Node) -> Node {
+pub(crate) fn merged_under(key: &str, base: &Node, over: &Node) -> Node {
     let (Value::Map(base_map), Value::Map(over_map)) = (&base.value, &over.value) else {
         // Nothing written changes nothing; `on` keeps what is there.
         let keeps = over.is_null() || (over.is_on() && base.as_map().is_some());

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use schemars::{Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
@@ -16,48 +16,8 @@ use crate::resolve::Resolver;
 use crate::tree::Node;
 use crate::value::{Invalid, PathPattern};
 
-pub use crate::file::{AnyText, Entries, KeyFile, ListOr, TextOr};
-
-/// All words that policies add to the file.
-pub struct Vocabulary {
-    list: fn() -> Vec<Word>,
-    words: OnceLock<Vec<Word>>,
-    schema: OnceLock<serde_json::Value>,
-}
-
-impl Vocabulary {
-    /// Nothing but what is built in.
-    pub const EMPTY: &'static Self = {
-        static EMPTY: Vocabulary = Vocabulary::new(Vec::new);
-        &EMPTY
-    };
-
-    /// These words. Their order is that in which they are explained.
-    pub const fn new(list: fn() -> Vec<Word>) -> Self {
-        Self { list, words: OnceLock::new(), schema: OnceLock::new() }
-    }
-
-    /// In the order given.
-    pub fn words(&self) -> &[Word] {
-        self.words.get_or_init(self.list)
-    }
-
-    /// Takes every word out of `tree`, so that what is left can be read by itself.
-    pub(crate) fn take(&self, tree: &mut Node) {
-        tree.walk_mut(&Path::root(), &mut |path, node| {
-            if let (Some(place), Some(map)) = (Place::of(path), node.as_map_mut()) {
-                for word in self.of(place) {
-                    map.remove(word.key);
-                }
-            }
-        });
-    }
-
-    /// The words of one place.
-    pub(crate) fn of(&self, place: Place) -> impl Iterator<Item = &Word> {
-        self.words().iter().filter(move |word| word.place == place)
-    }
-}
+pub use crate::file::{AnyText, Entries, KeyFile, ListOr, MethodName, TextOr};
+pub use crate::vocabulary::Vocabulary;
 
 /// A key that a policy adds to the file.
 #[derive(Clone, Copy)]
@@ -68,11 +28,13 @@ pub struct Word {
     pub place: Place,
     /// What may stand there. The descriptions in it are the reference's text.
     pub schema: fn(&mut SchemaGenerator) -> Schema,
-    /// YAML that completes the value where it is written. The key `*` stands for every name of a mapping of names.
+    /// YAML that completes the value where it is written. The key `*` stands for every name of a mapping of names, and names beside
+    /// it are there when none is written. A key that ends in `?` completes only what is written under it.
     pub built_in: &'static str,
-    /// The key that a scalar is short for: `rate` in `rate_limit: 5/s`. In a mapping of names this holds for its values.
+    /// The key that a scalar is short for: `rate` in `rate_limit: 5/s`. In a mapping of names this holds for its values, and a scalar
+    /// in its place is one that is called `default`.
     pub short: Option<&'static str>,
-    /// Keys whose values are never printed, each with the key of the object that it stands in.
+    /// Keys whose values are never printed, each with the key of the object, or of the list of objects, that it stands in.
     pub secrets: &'static [[&'static str; 2]],
     /// Finds out what is meant.
     pub read: fn(&mut Reading<'_, '_>) -> Option<Meaning>,
@@ -89,8 +51,8 @@ pub enum Place {
 
 impl Place {
     /// What the object at `path` is.
-    pub(crate) fn of(path: &Path) -> Option<Self> {
-        match path.segments() {
+    pub(crate) fn of(path: &[Segment]) -> Option<Self> {
+        match path {
             [] => Some(Self::Top),
             [Segment::Key(key), Segment::Index(_)] if **key == *"routes" => Some(Self::Route),
             [Segment::Key(key), Segment::Key(name)] => {
@@ -142,6 +104,8 @@ pub(crate) struct Around<'a> {
     pub(crate) services: &'a BTreeSet<Arc<str>>,
     /// Of the word's route; everything, where it stands at the top.
     pub(crate) pattern: &'a PathPattern,
+    /// Whether it stands in what routes share.
+    pub(crate) is_shared: bool,
 }
 
 impl Reading<'_, '_> {
@@ -150,9 +114,11 @@ impl Reading<'_, '_> {
         self.path.clone()
     }
 
-    /// What is written, as a struct. Mistakes are reported, and `None` is a value of which nothing can be made.
+    /// What is written, as a struct. Mistakes are reported, and `None` is a value of which nothing can be made, or that only routes
+    /// make something of: in `defaults.route` and in bundles it need not be whole.
     pub fn read<T: DeserializeOwned>(&mut self) -> Option<T> {
-        self.resolver.read(self.node, &self.path)
+        let file = self.resolver.read(self.node, &self.path);
+        file.filter(|_| !self.around.is_shared)
     }
 
     /// What is written, if it is one scalar.
@@ -176,12 +142,12 @@ impl Reading<'_, '_> {
 
     /// Reports a mistake.
     pub fn error(&mut self, at: &Path, message: impl Into<String>) {
-        self.resolver.error(at, message);
+        self.report(Problem::error(at.clone(), message));
     }
 
-    /// Reports a mistake or a warning with all that is to be said about it.
+    /// Reports a mistake or a warning with all that is to be said about it. It must have nothing of a secret's value.
     pub fn report(&mut self, problem: Problem) {
-        self.resolver.push(problem);
+        self.resolver.push_as_is(problem);
     }
 
     /// Reports a value that its own type refuses.

@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use serde_json::Value as Json;
 
 use crate::merge;
-use crate::schema;
+use crate::policy::Place;
 use crate::tree::{Node, Value};
+use crate::vocabulary::{EVERY, IF_WRITTEN, Vocabulary};
 
 const INTRODUCTION: &str = "# Configuration reference
 
-Every key, its values and what it is by default. This page is made from the program: `cargo test -p tidegate-config` compares
-it, `UPDATE=1 cargo test -p tidegate-config` writes it. The guide with examples is [configuration.md](../configuration.md), and
+Every key, its values and what it is by default. This page is made from the program: `cargo test -p tidegate-policies` compares
+it, `UPDATE=1 cargo test -p tidegate-policies` writes it. The guide with examples is [configuration.md](../configuration.md), and
 [tidegate.schema.json](tidegate.schema.json) teaches editors the same.
 
 Durations are `250ms`, `30s`, `5m`, `1h`; sizes `16KB`, `10MB`, `1GB` (1 KB is 1024 bytes); shares `60%`. `off` and `false`, `on` and `true`
@@ -22,9 +23,10 @@ mean the same, in quotes or without. One scalar may stand where a list of them i
 const FIRST: [&str; 3] = ["server", "services", "routes"];
 
 /// The reference as Markdown.
-pub fn reference() -> String {
-    let mut reference = Reference { out: INTRODUCTION.to_owned(), seen: Vec::new(), defaults: merge::defaults() };
-    reference.object("", schema::raw());
+pub fn reference(vocabulary: &'static Vocabulary) -> String {
+    let (out, defaults) = (INTRODUCTION.to_owned(), merge::defaults());
+    let mut reference = Reference { out, seen: Vec::new(), defaults, vocabulary };
+    reference.object("", vocabulary.raw());
     reference.out
 }
 
@@ -33,6 +35,7 @@ struct Reference {
     /// Objects that have their section already, with its title.
     seen: Vec<(String, String)>,
     defaults: Node,
+    vocabulary: &'static Vocabulary,
 }
 
 impl Reference {
@@ -50,7 +53,11 @@ impl Reference {
         for (key, property) in properties.into_iter().flatten() {
             let inner = join(path, key);
             let default = self.default(&inner).map_or_else(String::new, |default| format!("`{default}`"));
-            self.line(&format!("| `{key}` | {} | {default} | {} |", words(property), description(property)));
+            self.line(&format!(
+                "| `{key}` | {} | {default} | {} |",
+                words(self.vocabulary.raw(), property),
+                description(property)
+            ));
         }
         let mut inner: Vec<_> = properties.into_iter().flatten().collect();
         // What a service shares with its discovery is explained with the service.
@@ -71,10 +78,12 @@ impl Reference {
                 self.line(&text);
                 return;
             }
-            let target = definition(name);
+            let target = definition(self.vocabulary.raw(), name);
             if target.get("properties").is_some() {
                 self.seen.push((name.to_owned(), path.to_owned()));
                 self.object(path, target);
+            } else {
+                self.below(path, target);
             }
         }
         for choice in schema.get("anyOf").and_then(Json::as_array).into_iter().flatten() {
@@ -104,8 +113,8 @@ impl Reference {
         let in_part = |(prefix, part): &(&str, &str)| {
             find(self.defaults.get("when_present")?.get(part)?, path.strip_prefix(prefix)?)
         };
-        let node = PARTS.iter().find_map(in_part).or_else(|| find(&self.defaults, path))?;
-        match &node.value {
+        let built_in = PARTS.iter().find_map(in_part).or_else(|| find(&self.defaults, path));
+        match &built_in.or_else(|| self.default_of_word(path))?.value {
             Value::Scalar(scalar) => Some(scalar.text.to_string()),
             Value::List(items) => {
                 let items: Vec<&str> = items.iter().filter_map(Node::as_text).collect();
@@ -113,6 +122,21 @@ impl Reference {
             }
             Value::Null | Value::Map(_) => None,
         }
+    }
+
+    /// The same for what a policy completes.
+    fn default_of_word(&self, path: &str) -> Option<&'static Node> {
+        let (place, path) = match path.strip_prefix("routes[].") {
+            Some(path) => (Place::Route, path),
+            None => (Place::Top, path),
+        };
+        let mut keys = path.split('.');
+        let word = keys.next()?;
+        let line = self.vocabulary.of(place).find(|line| line.word.key == word)?;
+        keys.try_fold(&line.built_in, |node, key| {
+            let key = if key == "NAME" { EVERY } else { key };
+            node.get(key).or_else(|| node.get(&format!("{key}{IF_WRITTEN}")))
+        })
     }
 
     fn line(&mut self, text: &str) {
@@ -143,18 +167,19 @@ fn reference_name(schema: &Json) -> Option<&str> {
     schema.get("$ref").and_then(Json::as_str).and_then(|name| name.rsplit('/').next())
 }
 
-fn definition(name: &str) -> &'static Json {
-    schema::raw().get("$defs").and_then(|definitions| definitions.get(name)).unwrap_or(&Json::Null)
+fn definition<'v>(root: &'v Json, name: &str) -> &'v Json {
+    root.get("$defs").and_then(|definitions| definitions.get(name)).unwrap_or(&Json::Null)
 }
 
 /// What may be written, in a few words.
-fn words(schema: &Json) -> String {
+fn words(root: &Json, schema: &Json) -> String {
     if let Some(name) = reference_name(schema) {
-        return words(definition(name));
+        return words(root, definition(root, name));
     }
     let choices = schema.get("anyOf").or(schema.get("oneOf")).and_then(Json::as_array);
     if let Some(choices) = choices {
-        let words: Vec<String> = choices.iter().map(words).filter(|words| !words.is_empty()).collect();
+        let words: Vec<String> =
+            choices.iter().map(|choice| words(root, choice)).filter(|words| !words.is_empty()).collect();
         return words.join(" or ");
     }
     if let Some(word) = schema.get("const").and_then(Json::as_str) {
@@ -168,11 +193,11 @@ fn words(schema: &Json) -> String {
         return title.to_owned();
     }
     match schema.get("type") {
-        Some(Json::String(kind)) => kind_words(kind, schema),
+        Some(Json::String(kind)) => kind_words(root, kind, schema),
         Some(Json::Array(kinds)) => {
             let kinds: Vec<&str> = kinds.iter().filter_map(Json::as_str).filter(|kind| *kind != "null").collect();
             match kinds.as_slice() {
-                [kind] => kind_words(kind, schema),
+                [kind] => kind_words(root, kind, schema),
                 _ if kinds.contains(&"object") => "text, mapping or list".to_owned(),
                 _ => "text".to_owned(),
             }
@@ -181,13 +206,13 @@ fn words(schema: &Json) -> String {
     }
 }
 
-fn kind_words(kind: &str, schema: &Json) -> String {
+fn kind_words(root: &Json, kind: &str, schema: &Json) -> String {
     match kind {
         "integer" | "number" => "number".to_owned(),
         "boolean" => "`on` or `off`".to_owned(),
-        "array" => format!("list: {}", schema.get("items").map(words).unwrap_or_default()),
+        "array" => format!("list: {}", schema.get("items").map(|items| words(root, items)).unwrap_or_default()),
         "object" => match schema.get("additionalProperties").filter(|values| values.is_object()) {
-            Some(values) => format!("mapping of names: {}", words(values)),
+            Some(values) => format!("mapping of names: {}", words(root, values)),
             None => "mapping".to_owned(),
         },
         "null" => String::new(),

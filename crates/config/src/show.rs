@@ -4,20 +4,24 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::document::Document;
+use crate::problem::Path;
 use crate::tree::{Entry, Node, Origin, Scalar, Value, switch};
 
 /// The column that origins begin in, where the value leaves room.
 const COLUMN: usize = 48;
 
-/// What is shown, in this order. The rest has become part of it by now.
-const SHOWN: [&str; 7] = ["version", "server", "admin", "status", "log", "services", "routes"];
+/// What is shown before the words of policies, and after them. The rest has become part of it by now.
+const SHOWN: [&[&str]; 2] = [&["version", "server", "admin", "status", "log", "services"], &["routes"]];
 
 impl Document {
     /// Every effective value as YAML, defaults included, with its origin in a comment: `gateway.yaml:3`, `environment NAME` or `default`.
     /// Secrets are `***`.
     pub fn show(&self) -> String {
         let mut out = String::new();
-        for entry in SHOWN.iter().filter_map(|key| self.tree.as_map()?.entry(key)) {
+        let [before, after] = SHOWN;
+        let words = self.vocabulary.keys_of(&Path::root());
+        let keys = before.iter().copied().chain(words).chain(after.iter().copied());
+        for entry in keys.filter_map(|key| self.tree.as_map()?.entry(key)) {
             self.show_entry(&mut out, entry, 0);
         }
         out

@@ -1,10 +1,14 @@
 //! What users see: every case in `cases/` is a configuration, and beside it what the loader says about it, or the effective
 //! configuration when nothing is wrong. `UPDATE=1 cargo test -p tidegate-config` rewrites what is expected.
 
+mod words;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use tidegate_config::{Disk, Inputs, Source, load};
+
+use words::WORDS;
 
 /// The environment of a case stands in its comments: `# env NAME=value`.
 fn environment(text: &str) -> Vec<(String, String)> {
@@ -29,7 +33,7 @@ impl Source for Cases {
 fn outcome(cases: &Cases, name: &Path) -> String {
     let text = String::from_utf8_lossy(&cases.read(name).unwrap_or_default()).into_owned();
     let env = environment(&text);
-    match load(&Inputs { file: name, source: cases, env: &env, vocabulary: Vocabulary::EMPTY }) {
+    match load(&Inputs { file: name, source: cases, env: &env, vocabulary: &WORDS }) {
         Ok(loaded) => {
             let mut out = loaded.document.render(&loaded.warnings, false);
             if !out.is_empty() {

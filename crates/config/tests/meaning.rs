@@ -1,5 +1,7 @@
 //! What a configuration means, once it is checked.
 
+mod words;
+
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -9,8 +11,11 @@ use tidegate_config::config::{
     PathRewrite, Probe, Retry, RetryMethods, Route, RouteRetry, Secret, Service, Statuses, StickyCookie, Target,
     TlsVersion, Trip, ValueMatch,
 };
+use tidegate_config::policy::Vocabulary;
 use tidegate_config::value::PathKind;
 use tidegate_config::{Disk, Inputs, Memory, Path, from_yaml, load};
+
+use words::WORDS;
 
 fn config(text: &str) -> Config {
     from_yaml(text).unwrap_or_else(|failure| unreachable!("{failure}")).config
@@ -66,12 +71,7 @@ fn the_smallest_gateway_has_every_default() {
 fn every_key_reaches_its_place() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
     let env = [("TIDEGATE_ADMIN_TOKEN".to_owned(), "hunter2".to_owned())];
-    let loaded = load(&Inputs {
-        file: &folder.join("everything.yaml"),
-        source: &Disk,
-        env: &env,
-        vocabulary: Vocabulary::EMPTY,
-    });
+    let loaded = load(&Inputs { file: &folder.join("everything.yaml"), source: &Disk, env: &env, vocabulary: &WORDS });
     let config = loaded.unwrap_or_else(|failure| unreachable!("{failure}")).config;
     let [plain, secure] = config.server.listeners.as_slice() else { unreachable!("two listeners") };
     assert!(plain.http_to_https && plain.tls.is_none() && secure.proxy_protocol);

@@ -1,7 +1,11 @@
 //! Whatever is in the file: an answer, never a panic, and within bounds.
 
+mod words;
+
 use proptest::prelude::*;
 use tidegate_config::{Inputs, Memory, from_yaml, load};
+
+use words::WORDS;
 
 const FRAGMENTS: [&str; 48] = [
     "services",
@@ -57,7 +61,7 @@ const FRAGMENTS: [&str; 48] = [
 fn never_panics(text: &[u8]) {
     let file = std::path::Path::new("gateway.yaml");
     let env = [("A".to_owned(), "b: c".to_owned()), ("TIDEGATE_SERVER_PORT".to_owned(), "x".to_owned())];
-    match load(&Inputs { file, source: &Memory::new().with(file, text), env: &env, vocabulary: Vocabulary::EMPTY }) {
+    match load(&Inputs { file, source: &Memory::new().with(file, text), env: &env, vocabulary: &WORDS }) {
         Ok(loaded) => assert!(!loaded.document.show().is_empty()),
         Err(failure) => {
             assert!(failure.problems.has_errors());
@@ -117,21 +121,16 @@ fn aliases_that_multiply_are_refused() {
 fn control_characters_and_other_encodings_are_refused() {
     assert_eq!(first_problem("a: \u{0}"), "cannot read gateway.yaml: line 1 has a control character");
     let file = std::path::Path::new("gateway.yaml");
-    let failure = load(&Inputs {
-        file,
-        source: &Memory::new().with(file, &b"a: 1\nb: \xff"[..]),
-        env: &[],
-        vocabulary: Vocabulary::EMPTY,
-    })
-    .expect_err("not UTF-8");
+    let failure =
+        load(&Inputs { file, source: &Memory::new().with(file, &b"a: 1\nb: \xff"[..]), env: &[], vocabulary: &WORDS })
+            .expect_err("not UTF-8");
     assert_eq!(failure.problems.to_string(), "cannot read gateway.yaml: line 2 is not UTF-8 text");
 }
 
 #[test]
 fn a_file_that_is_not_there_is_a_problem_and_is_watched() {
     let file = std::path::Path::new("gateway.yaml");
-    let failure =
-        load(&Inputs { file, source: &Memory::new(), env: &[], vocabulary: Vocabulary::EMPTY }).expect_err("no file");
+    let failure = load(&Inputs { file, source: &Memory::new(), env: &[], vocabulary: &WORDS }).expect_err("no file");
     assert_eq!(failure.to_string(), "error: cannot read gateway.yaml: there is no such file\n");
     assert_eq!(failure.files, [file]);
 }
@@ -146,13 +145,9 @@ fn every_file_that_matters_is_watched() {
         .with("etc/conf.d/a.yaml", "routes: [{ service: a }]")
         .with("run/token", "x")
         .with("etc/../run/token", "x");
-    let loaded = load(&Inputs {
-        file: std::path::Path::new("etc/gateway.yaml"),
-        source: &source,
-        env: &[],
-        vocabulary: Vocabulary::EMPTY,
-    })
-    .expect("valid");
+    let loaded =
+        load(&Inputs { file: std::path::Path::new("etc/gateway.yaml"), source: &source, env: &[], vocabulary: &WORDS })
+            .expect("valid");
     let files: Vec<String> = loaded.config.files.iter().map(|file| file.display().to_string()).collect();
     assert_eq!(files, ["etc/../run/token", "etc/conf.d/a.yaml", "etc/gateway.yaml"]);
     assert_eq!(loaded.config.patterns, [std::path::Path::new("etc/conf.d/*.yaml")]);

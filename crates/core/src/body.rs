@@ -1,6 +1,7 @@
 //! A message body on its way through the gateway. A body owns its call: polling it drives whatever produces it (the
 //! connection it is read from, the request that is still being sent), and dropping it cancels that.
 
+mod guarded;
 mod record;
 
 use std::fmt;
@@ -9,6 +10,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tidegate_http1::Fields;
 
+pub use guarded::GuardedBody;
 pub use record::Recording;
 
 /// A piece of a body.

@@ -2,15 +2,23 @@
 //! bytes. They panic when something does not hold.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
-use tidegate_config::config::{FieldMatch, Match, Rewrite, Route, Target, ValueMatch};
+use tidegate_config::config::{AcceptRequestId, FieldMatch, Match, RequestId, Rewrite, Route, Target, ValueMatch};
 use tidegate_config::problem::Path;
 use tidegate_config::value::{HostPattern, PathPattern};
-use tidegate_http1::Fields;
+use tidegate_http1::{Fields, RequestHead, Version};
 
-use crate::client::ClientCert;
+use crate::body::Body;
+use crate::client::{ClientCert, Networks, Peer};
+use crate::clock::{Clock, ManualClock};
+use crate::exchange::{Exchange, Opening};
+use crate::expression::{Expression, Scope};
+use crate::identity::Identity;
+use crate::keys::{Entry, Journal, id_of};
 use crate::path::canonicalize;
 use crate::route::{Found, Head, Params, Router};
 
@@ -39,6 +47,28 @@ pub fn path(bytes: &[u8]) {
     {
         assert!(!lower.contains(hidden), "{path}");
     }
+}
+
+/// A text is a key or not; a file of keys means the same after it was written anew, line by line or as a whole.
+pub fn keys(bytes: &[u8]) {
+    if let Ok(id) = id_of(bytes) {
+        assert!(bytes.len() == 63 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{id}");
+    }
+    let mut journal = Journal::default();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        journal.read(line);
+        let Ok(entry) = Entry::parse(line) else { continue };
+        let written = entry.to_line().expect("JSON");
+        assert_eq!(Entry::parse(&written), Ok(entry), "a line changes its meaning");
+        assert_eq!(written.iter().filter(|byte| **byte == b'\n').count(), 1, "a line is not one line");
+    }
+    let mut condensed = Journal::default();
+    for entry in journal.condensed() {
+        condensed.read(&entry.to_line().expect("JSON"));
+    }
+    let mut living = journal.index().records();
+    living.retain(|record| record.revoked.is_none());
+    assert_eq!(condensed.index().records(), living, "a file changes its meaning");
 }
 
 fn is_dotted(segment: &str) -> bool {
@@ -81,6 +111,55 @@ fn assert_found_alike(router: &Router, head: &Head<'_>) -> Found {
         }
     }
     found
+}
+
+/// Parsing says where it stops, and what was parsed keeps the laws of logic for any request, with and without an identity.
+pub fn expression(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let parsed = match Expression::parse(text) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            assert!(text.is_char_boundary(error.at), "{error}");
+            return;
+        }
+    };
+    let pattern = PathPattern::everything();
+    let mut exchange = proved();
+    let identity = exchange.identity.take();
+    for identity in [None, identity] {
+        exchange.identity = identity;
+        let scope = Scope { exchange: &exchange, pattern: &pattern, now: Duration::from_secs(7) };
+        let holds = parsed.holds(&scope);
+        let also = |text: String| Expression::parse(&text).ok().map(|expression| expression.holds(&scope));
+        for same in [format!(" ( {text} ) "), format!("({text})&&({text})"), format!("({text})||({text})")] {
+            assert!(also(same).is_none_or(|also| also == holds), "{text}");
+        }
+        assert!(also(format!("!!({text})")).is_none_or(|also| also == holds), "{text}");
+        assert!(also(format!("!({text})")).is_none_or(|also| !(also && holds)), "{text}");
+    }
+}
+
+/// A request with something for most variables.
+fn proved() -> Exchange {
+    let mut fields = Fields::new();
+    for (name, value) in [("x-a", "1"), ("x-b", "a"), ("x-b", "b"), ("cookie", "c=1; d=\"; c=2")] {
+        assert_eq!(fields.append(name, value.as_bytes()), Ok(()));
+    }
+    let target = "/a/b?q=1&r=a&r=b".to_owned();
+    let head = RequestHead { method: Method::GET, target, version: Version::Http11, fields };
+    let nobody = Networks::default();
+    let peer = Rc::new(Peer::new(([10, 0, 0, 1], 1).into(), "default".into(), 80, &nobody));
+    let rule = RequestId { header: "x-request-id".into(), accept: AcceptRequestId::Never };
+    let now = Clock::Manual(ManualClock::new(Duration::ZERO)).now();
+    let opening = Opening { trusted: &nobody, request_id: &rule, random: 1, now };
+    let (mut exchange, _) = Exchange::open(head, Body::empty(), peer, opening);
+    exchange.identity = Some(Arc::new(Identity {
+        user: Some("a".into()),
+        roles: vec!["a".into(), "b".into()],
+        claims: serde_json::json!({ "a": 1, "b": "a", "c": ["a", 1], "d": true, "e": { "a": 1.5 }, "f": null }),
+        ..Identity::default()
+    }));
+    exchange
 }
 
 const HOSTS: [&str; 8] = ["a.test", "b.test", "x.a.test", "*.test", "*.a.test", "*.b.test", "*", "[::1]"];
@@ -135,6 +214,7 @@ impl Choices<'_> {
             timeout: None,
             body_limit: None,
             policies: Vec::new(),
+            shadow: Vec::new(),
             upgrade: Vec::new(),
             at: Path::root().join("routes").index(number),
         }))

@@ -9,11 +9,14 @@ pub mod clock;
 pub mod cluster;
 pub mod concurrency;
 pub mod exchange;
+pub mod expression;
 pub mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hedge;
 pub mod identity;
+pub mod keys;
+pub mod limiter;
 pub mod path;
 pub mod policy;
 pub mod probing;

@@ -14,8 +14,8 @@ use tidegate_http1::ResponseHead;
 
 pub use self::chain::{Chain, Link, Phase, Tally};
 pub use self::gauges::{Gauge, Gauges, Series};
-pub use self::shared::Shared;
-pub use self::table::{Guarded, NoPolicies, Policies, Table};
+pub use self::shared::{Shared, TallyKey};
+pub use self::table::{Guarded, NoPolicies, Policies, Rules, Table};
 pub use self::world::{Answer, Call, CallError, World};
 use crate::exchange::{Exchange, Reply};
 use crate::rejection::Rejection;
@@ -28,6 +28,11 @@ pub type Local<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 pub trait Gate: Send + Sync {
     /// What becomes of the request. Most gates never wait.
     fn check<'a>(&'a self, exchange: &'a mut Exchange, world: &'a dyn World) -> Decision<'a>;
+
+    /// Whether it answers preflights (Fetch, 4.8): these are for the route that would take the request they ask about.
+    fn answers_preflights(&self) -> bool {
+        false
+    }
 
     /// Adds to the reply on its way up. Refusals pass here too, also those of gates before this one.
     fn reply(&self, _: &Exchange, _: &mut ResponseHead) {}

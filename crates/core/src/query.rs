@@ -55,6 +55,11 @@ pub fn decode(text: &str) -> Cow<'_, str> {
     Cow::Owned(percent_decode(&spaced))
 }
 
+/// A part of a path, decoded.
+pub fn unescape(text: &str) -> Cow<'_, str> {
+    if text.contains('%') { percent_decode(text.as_bytes()).into() } else { text.into() }
+}
+
 /// Decodes every `%XX`; a `%` without two digits stands for itself.
 pub fn percent_decode(text: &[u8]) -> String {
     let mut bytes = Vec::with_capacity(text.len());

@@ -18,7 +18,7 @@ use crate::template::{self, Facts};
 /// `request_id` names the field of the request's identifier. Returns the upgrade that is asked for, if the route allows it.
 ///
 /// # Errors
-/// What [`apply`] refuses.
+/// What [`apply`] refuses, and what the gateway would tell the service and cannot be sent.
 pub fn outgoing<'a>(exchange: &mut Exchange, route: &'a Route, request_id: &str) -> Result<Option<&'a str>, Rejection> {
     let upgrade = forward::upgrade_requested(&exchange.head, &route.upgrade);
     let host = apply(exchange, route)?;
@@ -33,6 +33,11 @@ pub fn outgoing<'a>(exchange: &mut Exchange, route: &'a Route, request_id: &str)
             upgrade,
         },
     );
+    // Last of all, so that no `Connection` field of the client's can name them.
+    for (name, value) in std::mem::take(&mut exchange.told) {
+        let told = exchange.head.fields.set(&*name, &value);
+        told.map_err(|_| Rejection::internal(format!("`{name}` would have held control characters")))?;
+    }
     Ok(upgrade)
 }
 

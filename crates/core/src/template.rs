@@ -4,11 +4,13 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde_json::Value;
 use tidegate_config::config::Route;
 use tidegate_config::value::{PathPattern, Template, TemplatePart, Variable};
 
 use crate::client::Scheme;
 use crate::exchange::Exchange;
+use crate::identity::Identity;
 use crate::path::push_encoded;
 use crate::query;
 use crate::rejection::Rejection;
@@ -27,6 +29,8 @@ pub struct Facts<'a> {
     pub pattern: &'a PathPattern,
     /// What it found in the path.
     pub params: &'a Params,
+    /// Who sent the request, if they have proved it.
+    pub identity: Option<&'a Identity>,
 }
 
 impl<'a> Facts<'a> {
@@ -38,6 +42,7 @@ impl<'a> Facts<'a> {
             request_id: exchange.request_id.as_str(),
             pattern: &route.matches.path,
             params: &exchange.params,
+            identity: exchange.identity.as_deref(),
         }
     }
 }
@@ -121,12 +126,9 @@ fn push_value(variable: &Variable, facts: &Facts<'_>, in_query: bool, out: &mut 
 
 /// A value as plain text; empty when the request does not have it.
 fn decoded<'a>(variable: &Variable, facts: &Facts<'a>) -> Cow<'a, str> {
-    let Facts { head, .. } = facts;
+    let Facts { head, identity, .. } = facts;
     match variable {
-        Variable::Path(name) => match param(name, facts) {
-            param if param.contains('%') => query::percent_decode(param.as_bytes()).into(),
-            param => param.into(),
-        },
+        Variable::Path(name) => query::unescape(param(name, facts)),
         Variable::Query(name) => {
             let first = query::values(head.query, name).next();
             first.map_or(Cow::Borrowed(""), |value| value.into_owned().into())
@@ -136,6 +138,12 @@ fn decoded<'a>(variable: &Variable, facts: &Facts<'a>) -> Cow<'a, str> {
             let first = query::cookies(head.fields, name).next().map(String::from_utf8_lossy);
             first.map_or(Cow::Borrowed(""), |value| value.into_owned().into())
         }
+        Variable::Claim(names) => {
+            let claim = identity.and_then(|identity| identity.claim(names.iter().map(|name| &**name)));
+            claim.map_or(Cow::Borrowed(""), claim_text)
+        }
+        Variable::User => identity.and_then(|identity| identity.user.as_deref()).unwrap_or_default().into(),
+        Variable::Tenant => identity.and_then(|identity| identity.tenant.as_deref()).unwrap_or_default().into(),
         Variable::ClientIp => head.client_ip.to_string().into(),
         Variable::RequestId => facts.request_id.into(),
         Variable::RequestPath => head.path.into(),
@@ -143,6 +151,15 @@ fn decoded<'a>(variable: &Variable, facts: &Facts<'a>) -> Cow<'a, str> {
         Variable::RequestMethod => head.method.as_str().into(),
         Variable::RequestScheme => facts.scheme.as_str().into(),
         Variable::RequestQuery => head.query.into(),
+    }
+}
+
+/// A text as it is, nothing for `null`, and all else as JSON.
+fn claim_text(claim: &Value) -> Cow<'_, str> {
+    match claim {
+        Value::Null => "".into(),
+        Value::String(text) => text.into(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => claim.to_string().into(),
     }
 }
 

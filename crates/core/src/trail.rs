@@ -11,6 +11,11 @@ pub struct Trail {
 }
 
 impl Trail {
+    /// Whether nothing is to be told.
+    pub fn is_empty(&self) -> bool {
+        self.decided_by.is_none() && self.shadows.is_empty()
+    }
+
     /// Notes which policy refused the request.
     pub fn decided(&mut self, policy: &'static str, name: &Arc<str>) {
         self.decided_by = Some((policy, Arc::clone(name)));

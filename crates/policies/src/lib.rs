@@ -2,13 +2,23 @@
 //! knows no listener and no upstream socket.
 
 mod auth;
+mod bots;
+mod cors;
+mod csrf;
 #[doc(hidden)]
 pub mod fuzzing;
 mod ip;
+mod origins;
+mod patterns;
 mod policy;
-mod shared;
+mod rate_limit;
+mod requests;
+mod require;
+mod security_headers;
+pub mod shared;
 mod table;
 #[cfg(test)]
 mod testing;
+mod tls;
 
-pub use table::{TABLE, VOCABULARY};
+pub use table::{TABLE, VOCABULARY, examples};

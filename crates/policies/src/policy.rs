@@ -5,7 +5,7 @@ use std::any::{Any, TypeId};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use tidegate_config::Config;
 use tidegate_config::config::Route;
@@ -53,7 +53,7 @@ impl Entry {
         let word = Word {
             key: P::KEY,
             place: P::PLACE,
-            schema: P::File::json_schema,
+            schema: schema::<P>,
             built_in: P::BUILT_IN,
             short: P::SHORT,
             secrets: P::SECRETS,
@@ -61,6 +61,10 @@ impl Entry {
         };
         Self { word, example: P::EXAMPLE, build: build::<P> }
     }
+}
+
+fn schema<P: Policy>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<P::File>()
 }
 
 fn read<P: Policy>(reading: &mut Reading<'_, '_>) -> Option<Arc<dyn Any + Send + Sync>> {
@@ -96,19 +100,25 @@ pub(crate) struct Setup<'a> {
     pub(super) once: &'a mut HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
 }
 
-impl Setup<'_> {
+impl<'a> Setup<'a> {
     /// Adds a gate to the chain. `name` tells several of one policy apart.
-    pub(crate) fn gate(
+    pub(crate) fn gate(&mut self, of: (Phase, &'static str), name: &Arc<str>, at: &Path, gate: Arc<dyn Gate>) {
+        self.shadowed_gate(of, name, (at, false), gate);
+    }
+
+    /// The same, with a word on whether the gate is in shadow mode whatever the route says.
+    pub(crate) fn shadowed_gate(
         &mut self,
         (phase, policy): (Phase, &'static str),
         name: &Arc<str>,
-        at: &Path,
+        (at, shadow): (&Path, bool),
         gate: Arc<dyn Gate>,
     ) {
-        let of = self.route.map_or("", |route| &route.name);
-        let tally = self.shared.keep(format!("{of}\n{policy}\n{name}"), Default::default);
         let name = Arc::clone(name);
-        self.links.push(Link { phase, policy, name, gate, shadow: false, tally, at: at.clone() });
+        let route = self.route.map_or_else(|| Arc::from(""), |route| Arc::clone(&route.name));
+        let tally = self.shared.tally((route, policy, Arc::clone(&name)));
+        let by_route = self.route.is_some_and(|route| route.shadow.iter().any(|shadowed| **shadowed == *policy));
+        self.links.push(Link { phase, policy, name, gate, shadow: shadow || by_route, tally, at: at.clone() });
     }
 
     /// Work that goes on for as long as the configuration is in use.
@@ -124,14 +134,20 @@ impl Setup<'_> {
         written.meaning()
     }
 
+    /// What the routes mean by a word, those that have it: for replies that the router makes itself. `None` in a route's own chain.
+    pub(crate) fn said_by_routes<P: Policy>(&self) -> Option<impl Iterator<Item = &'a P::Meaning> + use<'a, P>> {
+        let said = |route: &'a Arc<Route>| route.policies.iter().find(|written| written.key == P::KEY)?.meaning();
+        self.route.is_none().then(|| self.config.routes.iter().filter_map(said))
+    }
+
     /// What is made once for all routes of this configuration.
     pub(crate) fn once<T: Send + Sync + 'static>(&mut self, make: impl FnOnce(&mut Self) -> T) -> Arc<T> {
         if let Some(known) = self.once.get(&TypeId::of::<T>()).and_then(|known| Arc::clone(known).downcast().ok()) {
             return known;
         }
-        let made = Arc::new(make(self));
-        self.once.insert(TypeId::of::<T>(), Arc::<T>::clone(&made));
-        made
+        let new = Arc::new(make(self));
+        self.once.insert(TypeId::of::<T>(), Arc::<T>::clone(&new));
+        new
     }
 
     /// Reports what is wrong.

@@ -18,7 +18,7 @@ use tidegate_core::clock::{Clock, ManualClock};
 use tidegate_core::exchange::{Exchange, Opening};
 use tidegate_core::policy::{Answer, Call, CallError, Local, Policies, Shared, Stop, Table, World};
 use tidegate_core::route::{Found, Params, Router};
-use tidegate_http1::{HeadReader, Limits, RequestHead, ResponseHead};
+use tidegate_http1::{HeadReader, Known, Limits, RequestHead, ResponseHead};
 
 use crate::{TABLE, VOCABULARY};
 
@@ -100,8 +100,20 @@ impl Gateway {
         self
     }
 
-    /// Sends a request, given as the lines of its head: the version, and a `Host` where none is written, are added.
+    /// Sends a request, given as the lines of its head: the version, a `Host` where none is written, and a body as long as
+    /// `Content-Length` says, are added.
     pub(crate) fn send(&self, request: &str) -> Sent {
+        self.world.finish(self.exchange(request))
+    }
+
+    /// A request that has to wait: it is to be moved on with [`FakeWorld::turn`].
+    pub(crate) fn sending<'a>(&'a self, request: &'a str) -> Local<'a, ()> {
+        Box::pin(async {
+            self.exchange(request).await;
+        })
+    }
+
+    async fn exchange(&self, request: &str) -> Sent {
         let mut exchange = self.open(request);
         let mut params = Params::new();
         let found = self.router.find(&tidegate_core::route::Head::of(&exchange), &mut params);
@@ -111,7 +123,7 @@ impl Gateway {
             Found::Route(number) => &self.policies.routes[number],
             Found::NotFound | Found::MethodNotAllowed(_) | Found::Options(_) => &self.policies.router,
         };
-        let verdict = self.world.finish(chain.check(&mut exchange, &self.world));
+        let verdict = chain.check(&mut exchange, &self.world).await;
         let (mut said, mut reply, mut cause) = ("pass".to_owned(), ResponseHead::default(), None);
         match verdict {
             Ok(()) => {}
@@ -149,7 +161,9 @@ impl Gateway {
         peer.tls.clone_from(&self.tls);
         let request_id = &self.config.server.request_id;
         let opening = Opening { trusted: &trusted, request_id, random: self.world.random(), now: self.world.now() };
-        let (exchange, settled) = Exchange::open(head, Body::empty(), Rc::new(peer), opening);
+        let length = head.fields.text(Known::ContentLength).map_or(0, |length| length.parse().unwrap());
+        let body = Body::full(vec![b'x'; length]);
+        let (exchange, settled) = Exchange::open(head, body, Rc::new(peer), opening);
         settled.unwrap();
         exchange
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tidegate_core::client::{Peer, TrustedProxies};
 use tidegate_core::clock::Clock;
+use tidegate_core::policy::{NoPolicies, Rules};
 use tidegate_proxy::Solo;
 use tidegate_proxy::net::Net;
 use tidegate_proxy::tasks::spawn_local;
@@ -42,7 +43,8 @@ async fn run(turns: usize) -> Result<(), Box<dyn Error>> {
         spawn_local(serve(far)).detach();
         Ok(near)
     }));
-    let solo = Solo::new(&Arc::new(loaded.config), Clock::System, net, (metrics, log.sender()));
+    let solo =
+        Solo::new(&Arc::new(loaded.config), &Rules::new(&NoPolicies), Clock::System, net, (metrics, log.sender()));
     let solo = solo.map_err(|_| "the configuration cannot be run")?;
     let from: SocketAddr = "192.0.2.7:4711".parse()?;
     let mut client = solo.connect(Peer::new(from, "default".into(), 80, &TrustedProxies::default()));

@@ -143,7 +143,7 @@ fn keep_with_endpoint(live: &mut Live, service: &Service, choice: Choice) {
     let (Some(sticky), Some(endpoint)) = (&service.plan.sticky, &live.facts.tried.endpoint) else { return };
     let Some(key) = endpoint.member.as_ref().map(|member| member.key) else { return };
     if choice.preferred != Some(key) {
-        live.cookies.push(sticky.set_cookie(key, live.exchange.scheme == Scheme::Https));
+        live.exchange.cookies.push(sticky.set_cookie(key, live.exchange.scheme == Scheme::Https));
     }
 }
 

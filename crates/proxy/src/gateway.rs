@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use tidegate_config::config::Config;
 use tidegate_config::problem::Problems;
 use tidegate_core::clock::Clock;
+use tidegate_core::policy::Rules;
 use tokio::sync::{mpsc, watch};
 
 use crate::limits::Connections;
@@ -31,6 +32,8 @@ pub struct Options {
     pub metrics: Arc<Metrics>,
     /// Where access log lines go.
     pub log: LogSender,
+    /// The policies that routes may ask for.
+    pub rules: Rules,
     /// Where the services in use can be seen and steered.
     pub upstreams: Arc<Upstreams>,
     /// Where the time comes from.
@@ -66,6 +69,7 @@ pub struct Gateway {
     connections: Arc<Connections>,
     reloading: Mutex<()>,
     clock: Clock,
+    rules: Rules,
 }
 
 /// What a socket is kept under across reloads: the address asked for. Port 0 asks for any, so there the listener counts too.
@@ -100,8 +104,8 @@ struct WorkerHandle {
 
 impl Gateway {
     /// What would keep `config` from running, and what is odd about it. Has no effects.
-    pub fn check(config: &Arc<Config>) -> Problems {
-        match Snapshot::build(config, None, Clock::System.now()) {
+    pub fn check(config: &Arc<Config>, rules: &Rules) -> Problems {
+        match Snapshot::build(config, None, rules, Clock::System.now()) {
             Ok((_, warnings)) => warnings,
             Err(problems) => problems,
         }
@@ -112,7 +116,8 @@ impl Gateway {
     /// # Errors
     /// See [`StartError`]; nothing is left running.
     pub fn start(config: &Arc<Config>, options: &Options) -> Result<Self, StartError> {
-        let (snapshot, _) = Snapshot::build(config, None, options.clock.now()).map_err(StartError::Problems)?;
+        let (snapshot, _) =
+            Snapshot::build(config, None, &options.rules, options.clock.now()).map_err(StartError::Problems)?;
         let count = worker_count(config);
         let sockets = bind_all(config, &BTreeMap::new(), count)?;
         let shared_out = share_out(&sockets, count).map_err(StartError::Worker)?;
@@ -134,11 +139,12 @@ impl Gateway {
         }
         let upstreams = Arc::clone(&options.upstreams);
         snapshot.start(&upstreams, options.clock.now());
-        let keeper = Keeper::start(options.clock.clone(), Arc::clone(&upstreams), Arc::clone(&snapshot));
+        let keeper = Keeper::start((options.clock.clone(), Arc::clone(&upstreams)), count, Arc::clone(&snapshot));
         let gateway = Self {
             keeper: keeper.map_err(StartError::Worker)?,
             upstreams,
             clock: options.clock.clone(),
+            rules: options.rules.clone(),
             current: ArcSwap::new(Arc::clone(&snapshot)),
             workers,
             sockets: Mutex::new(sockets),
@@ -158,7 +164,8 @@ impl Gateway {
     pub fn reload(&self, config: &Arc<Config>) -> Result<u64, StartError> {
         let _one_at_a_time = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let last = self.current.load_full();
-        let (snapshot, _) = Snapshot::build(config, Some(&last), self.clock.now()).map_err(StartError::Problems)?;
+        let (snapshot, _) =
+            Snapshot::build(config, Some(&last), &self.rules, self.clock.now()).map_err(StartError::Problems)?;
         let snapshot = Arc::new(snapshot);
         let sockets = bind_all(config, &self.sockets(), self.workers.len())?;
         let shared_out = share_out(&sockets, self.workers.len()).map_err(StartError::Worker)?;

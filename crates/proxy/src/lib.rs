@@ -26,6 +26,7 @@ mod upkeep;
 pub mod upstream;
 mod upstreams;
 mod worker;
+mod world;
 
 pub use gateway::Gateway;
 pub use solo::Solo;

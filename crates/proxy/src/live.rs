@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 use tidegate_core::client::Peer;
 use tidegate_core::exchange::Exchange;
+use tidegate_core::policy::Chain;
 use tidegate_core::rejection::Rejection;
 use tidegate_http1::{Fields, Version};
 
@@ -23,8 +24,8 @@ pub(crate) struct Live {
     pub(crate) worker: Rc<Worker>,
     pub(crate) exchange: Exchange,
     pub(crate) facts: Facts,
-    /// Values of `Set-Cookie` for the reply, whatever it will be.
-    pub(crate) cookies: Vec<String>,
+    /// The policies that see its reply.
+    pub(crate) chain: Option<Rc<Chain>>,
 }
 
 /// What is learnt on the way and told at the end.
@@ -51,7 +52,7 @@ impl Live {
     /// Boxed, because it is handed around a lot.
     pub(crate) fn new(worker: &Rc<Worker>, exchange: Exchange) -> Box<Self> {
         worker.shard.worker().requests.up();
-        Box::new(Self { worker: Rc::clone(worker), exchange, facts: Facts::default(), cookies: Vec::new() })
+        Box::new(Self { worker: Rc::clone(worker), exchange, facts: Facts::default(), chain: None })
     }
 
     /// Notes why the gateway answers itself.
@@ -96,6 +97,8 @@ impl Drop for Live {
                 upstream: facts.upstream,
                 attempts: facts.tried.attempts,
                 end: facts.end.unwrap_or(End::ClientGone),
+                trail: Some(&exchange.trail).filter(|trail| !trail.is_empty()),
+                user: exchange.identity.as_ref().and_then(|identity| identity.user.as_deref()),
                 code: facts.code,
                 cause: facts.cause.as_deref(),
                 tls: peer.tls.as_deref(),
@@ -134,6 +137,8 @@ pub(crate) fn refused(worker: &Worker, peer: &Peer, status: StatusCode, code: &'
             upstream: None,
             attempts: 0,
             end: End::Refused,
+            trail: None,
+            user: None,
             code: Some(code),
             cause: Some(cause),
             tls: peer.tls.as_deref(),

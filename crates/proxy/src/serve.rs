@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tidegate_config::config::{self, Route};
 use tidegate_core::affinity;
-use tidegate_core::body::Body;
+use tidegate_core::body::{Body, GuardedBody};
 use tidegate_core::client::Scheme;
 use tidegate_core::exchange::{Exchange, Opening, Reply};
+use tidegate_core::policy::{Chain, Stop};
 use tidegate_core::rejection::Rejection;
 use tidegate_core::rewrite;
 use tidegate_core::route::{Found, Head};
@@ -71,8 +72,15 @@ pub(crate) fn open(worker: &Rc<Worker>, session: &Session, head: RequestHead, bo
 pub(crate) async fn serve(opened: Opened, means: Means<'_>) -> (Box<Live>, Answer) {
     let Opened { mut live, local, settled, redirects } = opened;
     let answered = match settled {
-        Ok(()) if redirects => to_https(&live.exchange),
-        Ok(()) => route(&mut live, &local, &means).await,
+        Ok(()) => {
+            guard(&mut live.exchange, &local);
+            if redirects {
+                let reply = to_https(&live.exchange);
+                by_router(&mut live, &local, reply).await
+            } else {
+                route(&mut live, &local, &means).await
+            }
+        }
         Err(rejection) => Err(rejection),
     };
     let mut answer = match answered {
@@ -95,20 +103,41 @@ pub(crate) fn refuse(live: &mut Live, rejection: &Rejection) -> Answer {
     Answer { reply, tunnel: None, close: rejection.close }
 }
 
+/// Takes out what only the gateway may say to services, before anything is decided by it.
+fn guard(exchange: &mut Exchange, local: &Local) {
+    let guarded = &local.guarded;
+    if guarded.is_empty() {
+        return;
+    }
+    guarded.strip(&mut exchange.head.fields);
+    if exchange.body.replayable().is_none() {
+        exchange.body = Body::stream(GuardedBody::new(std::mem::take(&mut exchange.body), Rc::clone(guarded)));
+    }
+}
+
 async fn route(live: &mut Live, local: &Local, means: &Means<'_>) -> Result<Answer, Rejection> {
     let snapshot = &local.snapshot;
-    let found = find(live, local);
-    let index = match found {
-        Found::Route(index) => index,
-        Found::NotFound => return Err(Rejection::no_route()),
-        Found::MethodNotAllowed(allow) => return Err(Rejection::method_not_allowed(&allow)),
-        Found::Options(allow) => return Ok(options(&allow)),
+    let by_router = match find(live, local) {
+        Found::Route(index) => Ok(index),
+        Found::NotFound => Err(Err(Rejection::no_route())),
+        Found::MethodNotAllowed(allow) => Err(Err(Rejection::method_not_allowed(&allow))),
+        Found::Options(allow) => Err(Ok(options(&allow))),
+    };
+    let index = match by_router {
+        Ok(index) => index,
+        Err(reply) => return self::by_router(live, local, reply).await,
     };
     let (Some(route), Some(target)) = (snapshot.config.routes.get(index), snapshot.targets.get(index)) else {
         return Err(Rejection::internal(format!("route {index} is not in the snapshot")));
     };
     live.facts.route = Some(Arc::clone(&route.name));
     limit_body(&mut live.exchange, route.body_limit)?;
+    if let Some(chain) = local.chains.get(index).filter(|chain| !chain.links().is_empty()) {
+        live.facts.series = local.routes.get(index).and_then(|series| series.of(None)).cloned();
+        if let Some(answer) = ask(live, chain).await? {
+            return Ok(answer);
+        }
+    }
     let service = match target {
         Target::Service(service) => Some(*service),
         Target::Split(split) => Some(part(live, split, route)?),
@@ -122,6 +151,27 @@ async fn route(live: &mut Live, local: &Local, means: &Means<'_>) -> Result<Answ
     }
 }
 
+/// A reply that the router makes itself, unless the policies of the whole gateway are against it.
+async fn by_router(live: &mut Live, local: &Local, reply: Result<Answer, Rejection>) -> Result<Answer, Rejection> {
+    match ask(live, &local.router_chain).await? {
+        Some(answer) => Ok(answer),
+        None => reply,
+    }
+}
+
+/// Asks the policies. `Some` is the answer of one of them.
+async fn ask(live: &mut Live, chain: &Rc<Chain>) -> Result<Option<Answer>, Rejection> {
+    if chain.links().is_empty() {
+        return Ok(None);
+    }
+    live.chain = Some(Rc::clone(chain));
+    match chain.check(&mut live.exchange, &*live.worker).await {
+        Ok(()) => Ok(None),
+        Err(Stop::Answer(reply)) => Ok(Some(Answer { reply: *reply, tunnel: None, close: false })),
+        Err(Stop::Refuse(rejection)) => Err(*rejection),
+    }
+}
+
 /// The service of the part of a split that the request belongs to.
 fn part(live: &mut Live, split: &Split, route: &Route) -> Result<usize, Rejection> {
     let exchange = &live.exchange;
@@ -129,19 +179,41 @@ fn part(live: &mut Live, split: &Split, route: &Route) -> Result<usize, Rejectio
     let Choice { service, cookie } =
         chosen.ok_or_else(|| Rejection::internal("no part of the split has a weight".to_owned()))?;
     if let Some((name, id)) = cookie {
-        live.cookies.push(affinity::set_cookie(&name, &id, None, exchange.scheme == Scheme::Https));
+        live.exchange.cookies.push(affinity::set_cookie(&name, &id, None, exchange.scheme == Scheme::Https));
     }
     Ok(service)
 }
 
+/// A preflight (Fetch, 4.8) is for the route that would take the request it asks about, if that answers preflights.
 fn find(live: &mut Live, local: &Local) -> Found {
+    if let Some(method) = asked_about(&live.exchange.head) {
+        let found = find_for(live, local, &method);
+        if let Found::Route(index) = found
+            && local.chains.get(index).is_some_and(|chain| chain.answers_preflights())
+        {
+            return found;
+        }
+    }
+    let method = live.exchange.head.method.clone();
+    find_for(live, local, &method)
+}
+
+/// The method that a preflight asks about.
+fn asked_about(head: &RequestHead) -> Option<Method> {
+    if head.method != Method::OPTIONS || !head.fields.contains("origin") {
+        return None;
+    }
+    Method::from_bytes(head.fields.value("access-control-request-method")?).ok()
+}
+
+fn find_for(live: &mut Live, local: &Local, method: &Method) -> Found {
     let mut params = std::mem::take(&mut live.exchange.params);
     let exchange = &live.exchange;
     let head = Head {
         host: &exchange.host,
         path: exchange.path(),
         query: exchange.query(),
-        method: &exchange.head.method,
+        method,
         fields: &exchange.head.fields,
         client_ip: exchange.client,
         listener: &exchange.peer.listener,
@@ -212,12 +284,15 @@ fn redirected(status: StatusCode, to: &str) -> Result<Reply, Rejection> {
 pub(crate) fn finish_head(live: &Live, answer: &mut Answer) {
     let local = live.worker.local();
     let name = &*local.snapshot.config.server.request_id.header;
+    if let Some(chain) = &live.chain {
+        chain.reply(&live.exchange, &mut answer.reply.head);
+    }
     let fields = &mut answer.reply.head.fields;
     if !fields.contains(name) {
         // Cannot fail: the name is checked by the configuration, the value by `request_id`.
         fields.append(name, live.exchange.request_id.as_str().as_bytes()).ok();
     }
-    for cookie in &live.cookies {
+    for cookie in &live.exchange.cookies {
         // Cannot fail: names are checked by the configuration, and the gateway makes the values.
         fields.append(Known::SetCookie, cookie.as_bytes()).ok();
     }

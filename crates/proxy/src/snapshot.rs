@@ -8,6 +8,7 @@ use rustls::{ClientConfig, ServerConfig};
 use tidegate_config::config::{self, Config};
 use tidegate_config::problem::Problems;
 use tidegate_core::client::TrustedProxies;
+use tidegate_core::policy::{Policies, Rules};
 use tidegate_core::retry::Budget;
 use tidegate_core::route::Router;
 use tidegate_core::shaping::Split;
@@ -32,6 +33,7 @@ pub struct Snapshot {
     pub(crate) services: Vec<Arc<Plan>>,
     pub(crate) trusted: TrustedProxies,
     pub(crate) limits: Limits,
+    pub(crate) policies: Policies,
     /// By listener name.
     pub(crate) tls: BTreeMap<Arc<str>, Arc<ServerConfig>>,
 }
@@ -46,13 +48,21 @@ pub(crate) enum Target {
 }
 
 impl Snapshot {
-    /// Builds all that `config` asks for, reusing what did not change since `last`.
+    /// Builds all that `config` asks for by `rules`, reusing what did not change since `last`.
     ///
     /// # Errors
     /// All problems at once: routes that can never match, certificates that do not fit their keys, authorities that cannot
     /// be read.
-    pub fn build(config: &Arc<Config>, last: Option<&Self>, now: Instant) -> Result<(Self, Problems), Problems> {
+    pub fn build(
+        config: &Arc<Config>,
+        last: Option<&Self>,
+        rules: &Rules,
+        now: Instant,
+    ) -> Result<(Self, Problems), Problems> {
         let (router, mut problems) = Router::build(&config.routes);
+        let policies = rules.table.build(config, &rules.shared);
+        let policies = policies.map_or_else(|found| (None, found), |(policies, found)| (Some(policies), found));
+        problems.extend(policies.1);
         let mut tls = BTreeMap::new();
         for listener in &config.server.listeners {
             let Some(wanted) = &listener.tls else { continue };
@@ -74,9 +84,7 @@ impl Snapshot {
                 Err(found) => problems.extend(found),
             }
         }
-        if problems.has_errors() {
-            return Err(problems);
-        }
+        let Some(policies) = policies.0.filter(|_| !problems.has_errors()) else { return Err(problems) };
         let limits = &config.server.limits;
         let snapshot = Self {
             revision: last.map_or(1, |last| last.revision + 1),
@@ -86,6 +94,7 @@ impl Snapshot {
             services,
             trusted: TrustedProxies::new(&config.server.trusted_proxies),
             limits: Limits { head_bytes: limits.header_bytes, fields: limits.headers, target_bytes: limits.uri_bytes },
+            policies,
             tls,
         };
         Ok((snapshot, problems))

@@ -12,6 +12,7 @@ use tidegate_core::body::Body;
 use tidegate_core::client::Peer;
 use tidegate_core::clock::Clock;
 use tidegate_core::exchange::Reply;
+use tidegate_core::policy::Rules;
 use tidegate_http1::RequestHead;
 use tokio::io::DuplexStream;
 
@@ -33,6 +34,7 @@ pub struct Solo {
     worker: Rc<Worker>,
     upkeep: RefCell<Upkeep>,
     upstreams: Arc<Upstreams>,
+    rules: Rules,
     _tending: Task,
 }
 
@@ -43,11 +45,12 @@ impl Solo {
     /// Everything that would keep the configuration from running.
     pub fn new(
         config: &Arc<Config>,
+        rules: &Rules,
         clock: Clock,
         net: Net,
         telemetry: (Arc<Metrics>, LogSender),
     ) -> Result<Self, Problems> {
-        let (snapshot, _) = Snapshot::build(config, None, clock.now())?;
+        let (snapshot, _) = Snapshot::build(config, None, rules, clock.now())?;
         let (metrics, log) = telemetry;
         let parts = Parts {
             number: 0,
@@ -62,10 +65,10 @@ impl Solo {
         let upstreams = Upstreams::new(parts.clock.clone());
         parts.snapshot.start(&upstreams, parts.clock.now());
         let worker = Worker::new(parts, Rc::new(net));
-        let mut upkeep = Upkeep::new(worker.means.clone(), Arc::clone(&upstreams));
+        let mut upkeep = Upkeep::new(worker.means.clone(), Arc::clone(&upstreams), 1);
         upkeep.adopt(&worker.local().snapshot);
         let tending = spawn_local(Rc::clone(&worker).tend());
-        Ok(Self { worker, upkeep: RefCell::new(upkeep), upstreams, _tending: tending })
+        Ok(Self { worker, upkeep: RefCell::new(upkeep), upstreams, rules: rules.clone(), _tending: tending })
     }
 
     /// The reply to one request, as a client at `peer` would get it, before it is written to any protocol.
@@ -96,7 +99,8 @@ impl Solo {
     /// # Errors
     /// Everything that would keep the configuration from running; then nothing changes.
     pub fn reload(&self, config: &Arc<Config>) -> Result<(), Problems> {
-        let (snapshot, _) = Snapshot::build(config, Some(&self.worker.local().snapshot), self.worker.clock.now())?;
+        let now = self.worker.clock.now();
+        let (snapshot, _) = Snapshot::build(config, Some(&self.worker.local().snapshot), &self.rules, now)?;
         snapshot.start(&self.upstreams, self.worker.clock.now());
         self.upkeep.borrow_mut().adopt(&snapshot);
         self.worker.adopt(Arc::new(snapshot));
@@ -124,6 +128,7 @@ mod tests {
     use std::net::SocketAddr;
 
     use tidegate_core::client::TrustedProxies;
+    use tidegate_core::policy::NoPolicies;
 
     use super::*;
     use crate::io::testing::block_on;
@@ -136,7 +141,9 @@ mod tests {
             let config = Arc::new(loaded.map_err(|_| "a valid configuration").unwrap().config);
             let metrics = Metrics::new();
             let log = LogWriter::start(None, Arc::clone(metrics.log())).unwrap();
-            let solo = Solo::new(&config, Clock::System, Net::System, (metrics, log.sender())).unwrap();
+            let solo =
+                Solo::new(&config, &Rules::new(&NoPolicies), Clock::System, Net::System, (metrics, log.sender()))
+                    .unwrap();
             let from: SocketAddr = "192.0.2.7:4711".parse().unwrap();
             let session = solo.session(Peer::new(from, "default".into(), 80, &TrustedProxies::default()));
             let (near, _far) = tokio::io::duplex(64);

@@ -25,6 +25,7 @@ use crate::upstream::probe;
 use crate::upstream::service::Plan;
 use crate::upstream::shared::Shared;
 use crate::upstreams::Upstreams;
+use crate::world::{Aside, Running};
 
 /// How often a service is looked at.
 const TICK: Duration = Duration::from_millis(200);
@@ -33,6 +34,8 @@ const TICK: Duration = Duration::from_millis(200);
 pub(crate) struct Upkeep {
     means: Rc<Means>,
     tended: Vec<Tended>,
+    aside: Rc<Aside>,
+    jobs: Vec<Running>,
     _expiry: Task,
 }
 
@@ -42,12 +45,15 @@ struct Tended {
 }
 
 impl Upkeep {
-    pub(crate) fn new(means: Means, upstreams: Arc<Upstreams>) -> Self {
+    /// `workers` is how many serve requests.
+    pub(crate) fn new(means: Means, upstreams: Arc<Upstreams>, workers: usize) -> Self {
         let expiry = spawn_local(expire(upstreams, means.clock.clone()));
-        Self { means: Rc::new(means), tended: Vec::new(), _expiry: expiry }
+        let means = Rc::new(means);
+        let aside = Aside::new(Rc::clone(&means), workers);
+        Self { means, tended: Vec::new(), aside, jobs: Vec::new(), _expiry: expiry }
     }
 
-    /// These services, and no others, from now on.
+    /// The services and jobs of `snapshot`, and no others, from now on.
     pub(crate) fn adopt(&mut self, snapshot: &Snapshot) {
         self.tended.retain(|tended| snapshot.services.iter().any(|plan| Arc::ptr_eq(plan, &tended.plan)));
         for plan in &snapshot.services {
@@ -56,6 +62,8 @@ impl Upkeep {
                 self.tended.push(Tended { plan: Arc::clone(plan), _task: task });
             }
         }
+        self.aside.adopt(snapshot);
+        Running::adopt(&mut self.jobs, snapshot, &self.aside);
     }
 }
 
@@ -147,13 +155,14 @@ fn local_runtime() -> io::Result<LocalRuntime> {
 
 /// Looks after the services of each snapshot until no more can come.
 async fn keep(
-    clock: Clock,
-    upstreams: Arc<Upstreams>,
+    (clock, upstreams): (Clock, Arc<Upstreams>),
+    workers: usize,
     snapshot: Arc<Snapshot>,
     mut received: mpsc::UnboundedReceiver<Arc<Snapshot>>,
 ) {
     let buffers = Rc::new(Buffers::new(snapshot.config.server.buffers));
-    let mut upkeep = Upkeep::new(Means { clock, net: Rc::new(Net::System), buffers, dice: Rc::default() }, upstreams);
+    let means = Means { clock, net: Rc::new(Net::System), buffers, dice: Rc::default() };
+    let mut upkeep = Upkeep::new(means, upstreams, workers);
     upkeep.adopt(&snapshot);
     drop(snapshot);
     while let Some(snapshot) = received.recv().await {
@@ -171,11 +180,15 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// # Errors
     /// The system gives no thread, or no runtime for it.
-    pub(crate) fn start(clock: Clock, upstreams: Arc<Upstreams>, snapshot: Arc<Snapshot>) -> io::Result<Self> {
+    pub(crate) fn start(
+        (clock, upstreams): (Clock, Arc<Upstreams>),
+        workers: usize,
+        snapshot: Arc<Snapshot>,
+    ) -> io::Result<Self> {
         let (snapshots, received) = mpsc::unbounded_channel();
         let work = move || match local_runtime() {
             Ok(runtime) => {
-                runtime.block_on(keep(clock, upstreams, snapshot, received));
+                runtime.block_on(keep((clock, upstreams), workers, snapshot, received));
                 // A name that is still being looked up does not hold the end up.
                 runtime.shutdown_background();
             }

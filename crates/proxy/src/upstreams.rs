@@ -311,6 +311,7 @@ mod tests {
     use tidegate_config::one_endpoint;
     use tidegate_core::clock::ManualClock;
     use tidegate_core::cluster::State;
+    use tidegate_core::policy::{NoPolicies, Rules};
 
     use super::*;
     use crate::Solo;
@@ -338,7 +339,8 @@ mod tests {
             let metrics = Metrics::new();
             let log = LogWriter::start(None, Arc::clone(metrics.log())).unwrap();
             let manual = Clock::Manual(Arc::clone(&clock));
-            let solo = Solo::new(config, manual, Net::System, (metrics, log.sender())).unwrap();
+            let solo =
+                Solo::new(config, &Rules::new(&NoPolicies), manual, Net::System, (metrics, log.sender())).unwrap();
             story(&solo, solo.upstreams(), &clock);
         });
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use tidegate_config::config;
 use tidegate_core::clock::Clock;
 use tidegate_core::forward;
+use tidegate_core::policy::{Chain, Guarded};
 use tidegate_http1::Fields;
 
 use crate::alarm::pause;
@@ -59,6 +60,11 @@ pub(crate) struct Local {
     /// In the order of the snapshot's routes.
     pub(crate) routes: Vec<RouteSeries>,
     pub(crate) shaping: Shaping,
+    /// The routes' policies, in the order of the snapshot's routes.
+    pub(crate) chains: Vec<Rc<Chain>>,
+    /// The policies of replies that the router makes itself.
+    pub(crate) router_chain: Rc<Chain>,
+    pub(crate) guarded: Rc<Guarded>,
 }
 
 /// Where a route's requests are counted: by the service they go to; a single one for other targets.
@@ -224,7 +230,11 @@ impl Local {
         let routes = snapshot.config.routes.iter().zip(&snapshot.targets);
         let routes = routes.map(|(route, target)| series(shard, &route.name, target, &snapshot)).collect();
         let shaping = Shaping::new(&snapshot, &services, shard);
-        Self { snapshot, services, routes, shaping }
+        let policies = &snapshot.policies;
+        let of_worker = |chain: &Arc<Chain>| Rc::new(Chain::clone(chain));
+        let chains = policies.routes.iter().map(of_worker).collect();
+        let (router_chain, guarded) = (of_worker(&policies.router), Rc::new(policies.guarded.clone()));
+        Self { snapshot, services, routes, shaping, chains, router_chain, guarded }
     }
 }
 

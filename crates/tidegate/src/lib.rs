@@ -5,6 +5,7 @@ pub mod cli;
 
 mod admin;
 mod demo;
+mod keys;
 mod operations;
 mod oplog;
 mod process;

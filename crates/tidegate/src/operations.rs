@@ -67,7 +67,8 @@ impl Operations {
         status.registry.load(&config);
         let mut listeners = Listeners::new(Arc::clone(&status));
         let prepared = listeners.prepare(&config).map_err(|error| Failure::Machine(unbound(&error)))?;
-        let options = Options { metrics, log: log.sender(), upstreams, clock };
+        let rules = status.rules.clone();
+        let options = Options { metrics, log: log.sender(), rules, upstreams, clock };
         let gateway = Gateway::start(&config, &options).map_err(|error| Failure::of_start(&error, &document, color))?;
         let beside = listeners.adopt(prepared).map_err(Failure::machine)?;
         if !warnings.is_empty() {
@@ -180,6 +181,7 @@ impl Operations {
             shown: document.show().into(),
             listeners: self.addresses(),
             token: config.admin.as_ref().and_then(|admin| admin.token.clone()),
+            key_files: Vec::new(),
         });
     }
 

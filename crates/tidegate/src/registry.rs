@@ -200,6 +200,7 @@ fn write(file: &Path, registrations: &[Registration]) -> io::Result<()> {
 mod tests {
     use tidegate_config::one_endpoint;
     use tidegate_core::clock::{Clock, ManualClock};
+    use tidegate_core::policy::{NoPolicies, Rules};
     use tidegate_proxy::Solo;
     use tidegate_proxy::net::Net;
     use tidegate_proxy::telemetry::{LogWriter, Metrics};
@@ -238,7 +239,8 @@ mod tests {
             // The file is read before the configuration is put to use, as at a reload that brings the registry.
             let before = tidegate_config::from_yaml("routes: [{ match: { path: / }, respond: { status: 200 } }]");
             let before = Arc::new(before.expect("valid").config);
-            let solo = Solo::new(&before, clock, Net::System, (metrics, log.sender())).expect("a gateway");
+            let solo = Solo::new(&before, &Rules::new(&NoPolicies), clock, Net::System, (metrics, log.sender()))
+                .expect("a gateway");
             let registry = Registry::new(Arc::clone(solo.upstreams()));
             registry.load(&config);
             solo.reload(&config).expect("a reload");

@@ -2,12 +2,15 @@
 //! why the last reload was refused.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tidegate_config::config::Secret;
 use tidegate_core::clock::Clock;
+use tidegate_core::policy::Rules;
+use tidegate_policies::TABLE;
 use tidegate_proxy::Upstreams;
 use tidegate_proxy::telemetry::{Metrics, timestamp};
 
@@ -17,6 +20,7 @@ use crate::registry::Registry;
 pub(crate) struct Status {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) upstreams: Arc<Upstreams>,
+    pub(crate) rules: Rules,
     pub(crate) registry: Arc<Registry>,
     clock: Clock,
     started: Duration,
@@ -32,6 +36,8 @@ pub(crate) struct InUse {
     /// Names and addresses of everything that listens.
     pub(crate) listeners: Vec<(Arc<str>, SocketAddr)>,
     pub(crate) token: Option<Secret>,
+    /// Files of API keys.
+    pub(crate) key_files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -60,7 +66,8 @@ impl Status {
     pub(crate) fn new(metrics: Arc<Metrics>, upstreams: Arc<Upstreams>, clock: Clock) -> Arc<Self> {
         let started = clock.wall();
         let registry = Registry::new(Arc::clone(&upstreams));
-        Arc::new(Self { metrics, upstreams, registry, clock, started, state: Mutex::default() })
+        let rules = Rules::new(&TABLE);
+        Arc::new(Self { metrics, upstreams, rules, registry, clock, started, state: Mutex::default() })
     }
 
     /// A configuration is in use: the first, or that of a reload.
@@ -107,6 +114,16 @@ impl Status {
 
     pub(crate) fn token(&self) -> Option<Secret> {
         self.state().in_use.token.clone()
+    }
+
+    /// Files of API keys that the configuration names.
+    pub(crate) fn key_files(&self) -> Vec<PathBuf> {
+        self.state().in_use.key_files.clone()
+    }
+
+    /// The time since 1970.
+    pub(crate) fn wall(&self) -> Duration {
+        self.clock.wall()
     }
 
     pub(crate) fn shown(&self) -> Arc<str> {

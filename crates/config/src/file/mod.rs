@@ -10,6 +10,7 @@ mod shaping;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub use route::MethodName;
 pub(crate) use route::{
     BodyFile, ClientCertFile, MatchFile, PoliciesFile, PrefixPath, RedirectFile, RespondFile, RewriteFile, RouteFile,
     ValueFile,

@@ -52,6 +52,9 @@ pub(crate) struct RouteFile {
     pub mirror: Option<MirrorFile>,
     /// Trouble on purpose, to see how clients take it.
     pub fault: Option<FaultFile>,
+    /// Policies that only watch: what they would refuse is logged and counted, and goes on.
+    #[serde(default)]
+    pub shadow: Vec<Name>,
 }
 
 /// What routes can share: `defaults.route` and bundles are made of it.
@@ -75,6 +78,9 @@ pub(crate) struct PoliciesFile {
     pub mirror: Option<MirrorFile>,
     /// Trouble on purpose, to see how clients take it.
     pub fault: Option<FaultFile>,
+    /// Policies that only watch: what they would refuse is logged and counted, and goes on.
+    #[serde(default)]
+    pub shadow: Vec<Name>,
 }
 
 /// Which requests a route is for. Every condition must hold.
@@ -195,7 +201,7 @@ pub(crate) struct PrefixPath(pub PathPattern);
 
 /// A method in capitals.
 #[derive(Debug, Clone)]
-pub(crate) struct MethodName(pub http::Method);
+pub struct MethodName(pub http::Method);
 
 impl FromStr for ExactPath {
     type Err = Invalid;

@@ -34,6 +34,8 @@ pub(crate) struct ServerFile {
     pub request_id: Option<RequestIdFile>,
     /// Where this gateway stands, for instance a data centre. Endpoints of the same zone go first.
     pub zone: Option<Name>,
+    /// Every route must say who may call: one without `auth` is a mistake, unless it says `auth: none`.
+    pub require_auth: Option<bool>,
 }
 
 /// One listener.

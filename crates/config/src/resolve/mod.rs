@@ -19,16 +19,17 @@ use serde::de::DeserializeOwned;
 use crate::config::{Config, Listener, Service};
 use crate::document::Document;
 use crate::file::{PoliciesFile, ServiceFile, TOP_KEYS};
-use crate::later;
 use crate::load::Inputs;
-use crate::policy::{Around, Place, Reading, Vocabulary, Written};
+use crate::policy::{Around, Place, Reading, Written};
 use crate::problem::{Part, Path, Problem, Problems};
 use crate::schema::KnownKeys;
 use crate::source::Source;
 use crate::tree::{Node, Origin, Value};
 use crate::value::{Invalid, Name, PathPattern, closest};
+use crate::vocabulary::{Line, Vocabulary};
 use crate::{de, de::Keys};
 
+use route::enumerate;
 pub use service::MAX_WEIGHT;
 pub(crate) use service::parse_url;
 
@@ -62,7 +63,7 @@ pub(crate) fn resolve(
     let listeners = server.as_ref().map_or(&[][..], |server| &server.listeners);
     let body_limit = server.as_ref().and_then(|server| server.limits.body);
     let routes = resolver.routes(tree, &route::Known { services: &services.names, listeners, body_limit });
-    let around = Around { services: &services.names, pattern: &PathPattern::everything() };
+    let around = Around { services: &services.names, pattern: &PathPattern::everything(), is_shared: false };
     let policies = resolver.policies(&Path::root(), Place::Top, around);
     resolver.check_hash_keys(&services.services, &routes);
     resolver.check_addresses(listeners, admin.as_ref(), status.as_deref());
@@ -108,6 +109,11 @@ impl Resolver<'_> {
     pub(crate) fn push(&mut self, problem: Problem) {
         let is_secret = self.document.tree.find(&problem.path).is_some_and(|node| node.secret);
         self.problems.push(if is_secret && problem.part == Part::Value { problem.without_value() } else { problem });
+    }
+
+    /// For problems that are known to have nothing of a secret's value.
+    pub(crate) fn push_as_is(&mut self, problem: Problem) {
+        self.problems.push(problem);
     }
 
     /// Nobody reads on: what is the same mistake a thousand times shall not take minutes to say.
@@ -170,7 +176,7 @@ impl Resolver<'_> {
     }
 
     pub(crate) fn read<T: DeserializeOwned>(&mut self, node: &Node, path: &Path) -> Option<T> {
-        de::read(node, path, &KnownKeys, self.problems, &mut self.excused)
+        de::read(node, path, &KnownKeys(self.vocabulary), self.problems, &mut self.excused)
     }
 
     /// The object under a key at the top; `None` when it is absent or `off`.
@@ -184,7 +190,7 @@ impl Resolver<'_> {
         let document = self.document;
         let Some(node) = document.tree.find(object) else { return Vec::new() };
         let mut found = Vec::new();
-        for word in self.vocabulary.of(place) {
+        for Line { word, .. } in self.vocabulary.of(place) {
             let written = node.get(word.key).filter(|node| !node.is_null() && !node.is_off());
             let Some(node) = written else { continue };
             let at = object.join(word.key);
@@ -201,16 +207,17 @@ impl Resolver<'_> {
     fn top_keys(&mut self, tree: &Node) {
         let Some(map) = tree.as_map() else { return };
         let known = || TOP_KEYS.into_iter().chain(["routes"]);
+        let (root, keys) = (Path::root(), KnownKeys(self.vocabulary));
         for key in map.keys().filter(|key| !key.starts_with("x-") && !known().any(|known| known == *key)) {
             let path = Path::root().join(key);
-            let candidates = known().chain(later::keys_of(&Path::root()).iter().copied());
+            let candidates = known().chain(keys.words(&root)).chain(keys.later(&root).iter().copied());
             if let Some(close) = closest(key, candidates) {
                 self.excused.insert(Path::root().join(close));
                 self.push(Problem::error(path, format!("unknown key `{key}`, did you mean `{close}`?")).on_key());
                 continue;
             }
             let problem = Problem::error(path, format!("unknown key `{key}`")).on_key();
-            self.push(match KnownKeys.elsewhere(key) {
+            self.push(match keys.elsewhere(key) {
                 Some(place) => problem.help(format!("`{key}` belongs in `{place}`")),
                 None => problem.help("keys of your own, for YAML anchors, begin with `x-`"),
             });
@@ -238,12 +245,41 @@ impl Resolver<'_> {
                     Problem::error(defaults.join("service"), "an address cannot be a default of every service");
                 self.push(problem.help("write it into the service"));
             }
-            let _: Option<PoliciesFile> = node.get("route").and_then(|route| self.read(route, &defaults.join("route")));
+            node.get("route").into_iter().for_each(|route| self.shared_by_routes(route, &defaults.join("route")));
         }
         let path = Path::root().join("bundles");
         for (name, node) in self.named(tree, "bundles") {
-            let _: Option<PoliciesFile> = self.read(node, &path.join(&name));
+            self.shared_by_routes(node, &path.join(&name));
         }
+    }
+
+    /// `defaults.route` or a bundle: only how it is written, since it need not be whole.
+    fn shared_by_routes(&mut self, node: &Node, path: &Path) {
+        let file: Option<PoliciesFile> = self.read(node, path);
+        if let Some(file) = file {
+            self.shadow(&file.shadow, &path.join("shadow"));
+        }
+        let around = Around { services: &BTreeSet::new(), pattern: &PathPattern::everything(), is_shared: true };
+        self.policies(path, Place::Route, around);
+    }
+
+    /// The policies that only watch.
+    fn shadow(&mut self, names: &[Name], path: &Path) -> Vec<Arc<str>> {
+        let known = || self.vocabulary.of(Place::Route).map(|line| line.word.key);
+        let mut found = Vec::new();
+        for (position, Name(name)) in names.iter().enumerate() {
+            if known().any(|key| *key == **name) {
+                found.push(Arc::clone(name));
+                continue;
+            }
+            let problem = Problem::error(self.item(path, position), format!("there is no policy `{name}`"));
+            let help = closest(name, known()).map_or_else(
+                || format!("the policies of a route {}", enumerate(known())),
+                |close| format!("did you mean `{close}`?"),
+            );
+            self.push(problem.help(help));
+        }
+        found
     }
 
     /// The entries of a mapping of names at the top.

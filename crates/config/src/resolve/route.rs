@@ -90,10 +90,11 @@ impl Resolver<'_> {
             .as_ref()
             .and_then(|mirror| self.mirror(mirror, target.as_ref(), &at.join("mirror"), known.services));
         let fault = file.fault.as_ref().map(|fault| self.fault(fault, &at.join("fault")));
-        let around = Around { services: known.services, pattern: &matches.path };
+        let around = Around { services: known.services, pattern: &matches.path, is_shared: false };
         let policies = self.policies(at, Place::Route, around);
         Some(Route {
             policies,
+            shadow: self.shadow(&file.shadow, &at.join("shadow")),
             name: file.name.map_or_else(|| "route".into(), |Name(name)| name),
             priority: file.priority.unwrap_or(0),
             matches,
@@ -381,7 +382,8 @@ fn is_json(text: &str) -> bool {
     (looks('{', '}') || looks('[', ']')) && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
-fn enumerate<'a>(names: impl Iterator<Item = &'a str>) -> String {
+/// "are `a`, `b` and `c`", for at most ten of them.
+pub(super) fn enumerate<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<String> = names.take(10).map(|name| format!("`{name}`")).collect();
     match names.as_slice() {
         [] => "is none".to_owned(),

@@ -44,6 +44,7 @@ impl Resolver<'_> {
             trusted_proxies: self.trusted_proxies(&file.trusted_proxies, &path.join("trusted_proxies")),
             request_id: self.request_id(file.request_id, &path.join("request_id")),
             zone: file.zone.map(|Name(zone)| zone),
+            require_auth: file.require_auth.unwrap_or(false),
         })
     }
 

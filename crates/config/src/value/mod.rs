@@ -11,7 +11,7 @@ pub use host::HostPattern;
 pub use path_pattern::{Mixed, PathKind, PathPattern, Segment};
 pub use template::{Template, TemplatePart, Variable};
 pub use text::{Cidr, FieldName, FieldText, Name, Pattern};
-pub use units::{Duration, PerSecond, Rate, Share, Size};
+pub use units::{Duration, PerSecond, Rate, RequestRate, Share, Size};
 
 use std::fmt;
 

@@ -35,6 +35,12 @@ pub enum Variable {
     Header(Arc<str>),
     /// `{cookie.NAME}`.
     Cookie(Arc<str>),
+    /// `{claims.NAME}`, or what lies in it: `{claims.NAME.NAME}`. A name with other signs in it is `{claims["NAME"]}`.
+    Claim(Vec<Arc<str>>),
+    /// `{identity.user}`: who has proved to send the request.
+    User,
+    /// `{identity.tenant}`: whose customer that is.
+    Tenant,
     /// `{client_ip}`: the client's address, after trusted proxies.
     ClientIp,
     /// `{request_id}`.
@@ -52,7 +58,9 @@ pub enum Variable {
 }
 
 /// Every variable without a name of its own.
-const FIXED: [(&str, Variable); 7] = [
+const FIXED: [(&str, Variable); 9] = [
+    ("identity.user", Variable::User),
+    ("identity.tenant", Variable::Tenant),
     ("client_ip", Variable::ClientIp),
     ("request_id", Variable::RequestId),
     ("request.path", Variable::RequestPath),
@@ -62,10 +70,10 @@ const FIXED: [(&str, Variable); 7] = [
     ("request.query", Variable::RequestQuery),
 ];
 
-const FAMILIES: [&str; 4] = ["path", "query", "header", "cookie"];
+const FAMILIES: [&str; 5] = ["path", "query", "header", "cookie", "claims"];
 
-/// Variables of features to come.
-const LATER: [&str; 3] = ["identity", "claims", "parts"];
+/// Of a feature to come.
+const LATER: &str = "parts";
 
 impl Template {
     /// The variables, in order.
@@ -141,11 +149,12 @@ impl FromStr for Variable {
         if let Some((_, variable)) = FIXED.iter().find(|(name, _)| *name == text) {
             return Ok(variable.clone());
         }
+        if let Some(name) = text.strip_prefix("claims[\"").and_then(|rest| rest.strip_suffix("\"]")) {
+            return Ok(Self::Claim(vec![name.into()]));
+        }
         match text.split_once('.') {
-            Some((family, name)) if LATER.contains(&family) => Err(Invalid::new(format!(
-                "`{{{family}.{name}}}` is not supported yet"
-            ))
-            .help("this version of Tidegate does not authenticate; take the value from a header, query or path")),
+            Some((LATER, name)) => Err(Invalid::new(format!("`{{{LATER}.{name}}}` is not supported yet"))
+                .help("this version of Tidegate does not aggregate; take the value from a header, query or path")),
             Some((family, name)) if !name.is_empty() => Self::of_family(text, family, name),
             _ => Err(unknown(text)),
         }
@@ -158,6 +167,7 @@ impl Variable {
             "path" => Ok(Self::Path(name.into())),
             "query" => Ok(Self::Query(name.into())),
             "cookie" => Ok(Self::Cookie(name.into())),
+            "claims" => Ok(Self::Claim(name.split('.').map(Arc::from).collect())),
             "header" => {
                 let name: super::FieldName = name.parse()?;
                 Ok(Self::Header(name.0))
@@ -182,7 +192,8 @@ fn unknown(text: &str) -> Invalid {
         return invalid.help(format!("a parameter of the path is `{{path.{text}}}`"));
     }
     invalid.help(
-        "there are {path.NAME}, {query.NAME}, {header.NAME}, {cookie.NAME}, {client_ip}, {request_id} and \
+        "there are {path.NAME}, {query.NAME}, {header.NAME}, {cookie.NAME}, {claims.NAME}, {identity.user}, \
+         {identity.tenant}, {client_ip}, {request_id} and \
          {request.path}, .host, .method, .scheme, .query",
     )
 }
@@ -194,6 +205,12 @@ impl fmt::Display for Variable {
             Self::Query(name) => write!(f, "{{query.{name}}}"),
             Self::Header(name) => write!(f, "{{header.{name}}}"),
             Self::Cookie(name) => write!(f, "{{cookie.{name}}}"),
+            Self::Claim(names) => match names.as_slice() {
+                [name] if name.contains('.') => write!(f, "{{claims[\"{name}\"]}}"),
+                names => write!(f, "{{claims.{}}}", names.join(".")),
+            },
+            Self::User => f.write_str("{identity.user}"),
+            Self::Tenant => f.write_str("{identity.tenant}"),
             Self::ClientIp => f.write_str("{client_ip}"),
             Self::RequestId => f.write_str("{request_id}"),
             Self::RequestPath => f.write_str("{request.path}"),
@@ -208,7 +225,7 @@ impl fmt::Display for Variable {
 text_value!(Template, "a text with variables such as `/v2/{path.id}`", {
     "title": "template",
     "type": "string",
-    "description": "A text with parts of the request: `{path.NAME}`, `{query.NAME}`, `{header.NAME}`, `{cookie.NAME}`, `{client_ip}`, `{request_id}`, `{request.path}`, `{request.host}`, `{request.method}`, `{request.scheme}`, `{request.query}`. `{{` is a brace.",
+    "description": "A text with parts of the request: `{path.NAME}`, `{query.NAME}`, `{header.NAME}`, `{cookie.NAME}`, `{claims.NAME}`, `{identity.user}`, `{identity.tenant}`, `{client_ip}`, `{request_id}`, `{request.path}`, `{request.host}`, `{request.method}`, `{request.scheme}`, `{request.query}`. `{{` is a brace.",
     "examples": ["/v2/{path.id}"]
 });
 
@@ -245,11 +262,30 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_is_named_by_dots_or_in_quotes() {
+        for (text, names) in [
+            ("{claims.sub}", &["sub"][..]),
+            ("{claims.address.country}", &["address", "country"]),
+            ("{claims[\"https://a.test/tenant\"]}", &["https://a.test/tenant"]),
+        ] {
+            let template: Template = text.parse().expect(text);
+            let variable = Variable::Claim(names.iter().map(|&name| name.into()).collect());
+            assert_eq!(variable.to_string(), text);
+            assert_eq!(template.parts, [TemplatePart::Value(variable)]);
+        }
+    }
+
+    #[test]
     fn an_unknown_variable_is_refused_with_the_likely_one() {
         assert_eq!(refused("{pth.id}"), "there is no variable `{pth.id}` | did you mean `{path.id}`?");
         assert_eq!(refused("{client_id}"), "there is no variable `{client_id}` | did you mean `{client_ip}`?");
         assert_eq!(refused("{id}"), "there is no variable `{id}` | a parameter of the path is `{path.id}`");
-        assert!(refused("{identity.user}").starts_with("`{identity.user}` is not supported yet"));
+        assert_eq!(refused("{claim.a}"), "there is no variable `{claim.a}` | did you mean `{claims.a}`?");
+        assert_eq!(
+            refused("{identity.usr}"),
+            "there is no variable `{identity.usr}` | did you mean `{identity.user}`?"
+        );
+        assert!(refused("{parts.a}").starts_with("`{parts.a}` is not supported yet"));
     }
 
     #[test]

@@ -25,6 +25,15 @@ pub struct Share(pub f64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PerSecond(pub u32);
 
+/// A number of requests per time, such as `100/s` or `1/d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestRate {
+    /// How many; never zero.
+    pub requests: u32,
+    /// In how long: a second, a minute, an hour or a day.
+    pub per: std::time::Duration,
+}
+
 /// Nothing that is configured lasts longer: far enough, and it can still be added to a point in time.
 const LONGEST: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
@@ -81,15 +90,27 @@ impl FromStr for PerSecond {
 
     /// A bare number is per second too.
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let wrong = || expected("a number per second such as `3/s`", text);
-        let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
-        let factor = unit_factor(unit, &TIME_UNITS).filter(|millis| *millis >= 1000);
-        let seconds = factor.ok_or_else(|| wrong().help("the units are /s, /m, /h and /d"))? / 1000;
-        let number: u64 = number.trim().parse().map_err(|_| wrong())?;
+        let expecting = "a number per second such as `3/s`";
+        let (number, seconds) = number_per_seconds(text, expecting)?;
         if !number.is_multiple_of(seconds) {
-            return Err(wrong().help("it must come to a whole number per second"));
+            return Err(expected(expecting, text).help("it must come to a whole number per second"));
         }
-        u32::try_from(number / seconds).map(Self).map_err(|_| wrong())
+        u32::try_from(number / seconds).map(Self).map_err(|_| expected(expecting, text))
+    }
+}
+
+impl FromStr for RequestRate {
+    type Err = Invalid;
+
+    /// A bare number is per second.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let expecting = "a rate such as `100/s`";
+        let (number, seconds) = number_per_seconds(text, expecting)?;
+        if number == 0 {
+            return Err(Invalid::new("a rate of zero lets no request through"));
+        }
+        let requests = u32::try_from(number).map_err(|_| expected(expecting, text))?;
+        Ok(Self { requests, per: std::time::Duration::from_secs(seconds) })
     }
 }
 
@@ -108,6 +129,15 @@ impl FromStr for Share {
         }
         Ok(Self(percent / 100.0))
     }
+}
+
+/// `600/m` as 600 and 60.
+fn number_per_seconds(text: &str, expecting: &str) -> Result<(u64, u64), Invalid> {
+    let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
+    let factor = unit_factor(unit, &TIME_UNITS).filter(|millis| *millis >= 1000);
+    let seconds = factor.ok_or_else(|| expected(expecting, text).help("the units are /s, /m, /h and /d"))? / 1000;
+    let number = number.trim().parse().map_err(|_| expected(expecting, text))?;
+    Ok((number, seconds))
 }
 
 fn parse_bytes(text: &str, expecting: &str) -> Result<u64, Invalid> {
@@ -167,6 +197,19 @@ impl fmt::Display for Size {
     }
 }
 
+impl fmt::Display for RequestRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = TIME_UNITS.iter().find(|(_, millis)| u128::from(*millis) == self.per.as_millis());
+        write!(f, "{}/{}", self.requests, unit.map_or("s", |(name, _)| name))
+    }
+}
+
+impl serde::Serialize for RequestRate {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 fn write_in_largest(f: &mut fmt::Formatter<'_>, amount: u128, units: &[(&str, u64)]) -> fmt::Result {
     let fits = |factor: u64| amount >= u128::from(factor) && amount.is_multiple_of(u128::from(factor));
     let (unit, factor) =
@@ -200,6 +243,12 @@ text_value!(PerSecond, "a number per second such as `3/s`", {
     "type": ["string", "integer"],
     "description": "A number per time: /s, /m, /h or /d. A bare number is per second.",
     "examples": ["3/s", "600/m"]
+});
+text_value!(RequestRate, "a rate such as `100/s`", {
+    "title": "rate",
+    "type": ["string", "integer"],
+    "description": "Requests per time: /s, /m, /h or /d. A bare number is per second.",
+    "examples": ["10/s", "600/m", "1000/h", "1/d"]
 });
 text_value!(Share, "a share such as `60%`", {
     "title": "share",
@@ -269,6 +318,21 @@ mod tests {
         }
         for text in ["", "/s", "3/ms", "1/m", "-1/s", "3/", "9999999999/s", "1.5/s"] {
             refused::<PerSecond>(text);
+        }
+    }
+
+    #[test]
+    fn a_rate_keeps_the_time_it_was_written_for() {
+        for (text, requests, seconds) in
+            [("10/s", 10, 1), ("600/m", 600, 60), ("1000/h", 1000, 3600), ("1/d", 1, 86_400)]
+        {
+            let rate = RequestRate { requests, per: std::time::Duration::from_secs(seconds) };
+            assert_eq!(text.parse(), Ok(rate), "{text}");
+            assert_eq!(rate.to_string(), text);
+        }
+        assert_eq!("7".parse::<RequestRate>().expect("per second").to_string(), "7/s");
+        for text in ["", "/s", "0/s", "3/ms", "-1/s", "3/", "9999999999/s", "1.5/s", "3/5m"] {
+            refused::<RequestRate>(text);
         }
     }
 

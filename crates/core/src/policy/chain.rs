@@ -72,6 +72,26 @@ impl fmt::Debug for Link {
     }
 }
 
+impl Link {
+    /// What comes of a request that the gate has stopped.
+    #[cold]
+    fn stop(&self, stop: Stop, exchange: &mut Exchange) -> Verdict {
+        match &stop {
+            Stop::Refuse(rejection) if self.shadow => {
+                self.tally.shadowed.fetch_add(1, Relaxed);
+                exchange.trail.would_refuse(self.policy, &self.name, rejection.code);
+                return Ok(());
+            }
+            Stop::Refuse(_) => {
+                self.tally.refused.fetch_add(1, Relaxed);
+                exchange.trail.decided(self.policy, &self.name);
+            }
+            Stop::Answer(_) => {}
+        }
+        Err(stop)
+    }
+}
+
 /// The gates of a route.
 #[derive(Debug, Clone, Default)]
 pub struct Chain {
@@ -90,6 +110,11 @@ impl Chain {
         &self.links
     }
 
+    /// Whether one of the gates answers preflights.
+    pub fn answers_preflights(&self) -> bool {
+        self.links.iter().any(|link| link.gate.answers_preflights())
+    }
+
     /// Asks every gate, until one of them stops the request. `Ok` lets it go on.
     pub async fn check(&self, exchange: &mut Exchange, world: &dyn World) -> Verdict {
         for link in &self.links {
@@ -97,19 +122,8 @@ impl Chain {
                 Decision::Ready(verdict) => verdict,
                 Decision::Wait(decided) => decided.await,
             };
-            match verdict {
-                Ok(()) => {}
-                Err(Stop::Refuse(rejection)) if link.shadow => {
-                    link.tally.shadowed.fetch_add(1, Relaxed);
-                    exchange.trail.would_refuse(link.policy, &link.name, rejection.code);
-                }
-                Err(stop) => {
-                    if let Stop::Refuse(_) = &stop {
-                        link.tally.refused.fetch_add(1, Relaxed);
-                        exchange.trail.decided(link.policy, &link.name);
-                    }
-                    return Err(stop);
-                }
+            if let Err(stop) = verdict {
+                link.stop(stop, exchange)?;
             }
         }
         Ok(())

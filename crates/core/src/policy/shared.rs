@@ -2,16 +2,20 @@
 //! with all that is in it, as long as somebody still holds it.
 
 use std::any::{Any, TypeId};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::Gauges;
+use super::{Gauges, Tally};
+
+/// Whose tally it is: the route's name (empty for the router's own chain), the policy, and which of several.
+pub type TallyKey = (Arc<str>, &'static str, Arc<str>);
 
 /// Things by their kind and identity. An identity says everything that must be the same for the thing to be kept: a name, and
 /// a definition.
 #[derive(Debug, Default)]
 pub struct Shared {
     kept: Mutex<HashMap<(TypeId, String), Weak<dyn Any + Send + Sync>>>,
+    tallies: Mutex<BTreeMap<TallyKey, Arc<Tally>>>,
     gauges: Gauges,
 }
 
@@ -33,6 +37,22 @@ impl Shared {
             kept.insert(key, Arc::downgrade(&any));
             new
         })
+    }
+
+    /// What the gate of this name has done so far.
+    pub fn tally(&self, key: TallyKey) -> Arc<Tally> {
+        let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(tallies.entry(key).or_default())
+    }
+
+    /// What all gates that are in use have done.
+    pub fn tallies(&self) -> Vec<(TallyKey, Arc<Tally>)> {
+        let mut tallies = self.tallies.lock().unwrap_or_else(PoisonError::into_inner);
+        tallies.retain(|_, tally| Arc::strong_count(tally) > 1);
+        tallies
+            .iter()
+            .map(|((route, policy, name), tally)| ((Arc::clone(route), *policy, Arc::clone(name)), Arc::clone(tally)))
+            .collect()
     }
 }
 

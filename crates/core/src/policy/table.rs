@@ -18,6 +18,28 @@ pub trait Table: Send + Sync {
     fn build(&self, config: &Config, shared: &Arc<Shared>) -> Result<(Policies, Problems), Problems>;
 }
 
+/// The policies that a gateway knows, and what they keep from one configuration to the next.
+#[derive(Clone)]
+pub struct Rules {
+    /// All policies that there are.
+    pub table: &'static dyn Table,
+    /// What they keep.
+    pub shared: Arc<Shared>,
+}
+
+impl Rules {
+    /// Nothing is kept yet.
+    pub fn new(table: &'static dyn Table) -> Self {
+        Self { table, shared: Arc::default() }
+    }
+}
+
+impl fmt::Debug for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rules").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}
+
 /// The policies of one configuration.
 #[derive(Default)]
 pub struct Policies {
@@ -65,6 +87,11 @@ impl Guarded {
         Self { names }
     }
 
+    /// Whether nothing is guarded.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
     /// Whether a field of this name is guarded.
     pub fn has(&self, name: &[u8]) -> bool {
         self.names.iter().any(|guarded| guarded.len() == name.len() && folded(name).eq(guarded.iter().copied()))
@@ -72,9 +99,7 @@ impl Guarded {
 
     /// Takes every guarded field out.
     pub fn strip(&self, fields: &mut Fields) {
-        if !self.names.is_empty() {
-            fields.retain(|field| !self.has(field.name.as_bytes()));
-        }
+        fields.retain(|field| !self.has(field.name.as_bytes()));
     }
 }
 

@@ -10,6 +10,68 @@ use tidegate_core::fuzzing;
 /// Bytes that mean something in a path, so that generated ones get past the first check.
 const PATH_BYTES: &[u8] = b"//////....%%%%%22225ecCfF0aAbz;?#\\=&*~ \x00\xc3\xa9{}";
 
+/// Lines of a file of keys, some of them broken.
+const KEY_LINES: &[&str] = &[
+    KEY_LINE,
+    "{\"id\":\"abcdefgh\",\"revoked\":7}",
+    "{\"id\":\"abcdefgh\",\"revoked\":-7}",
+    "{\"id\":\"ab",
+    "",
+    "\r",
+    "[]",
+];
+
+const KEY_LINE: &str = r#"{"id":"abcdefgh","hash":"00ff000000000000000000000000000000000000000000000000000000000001","name":"é\"\\","rate":"600/m","created":1}"#;
+
+/// What expressions consist of.
+const WORDS: &[&str] = &[
+    "&&",
+    "||",
+    "!",
+    "!=",
+    "==",
+    "<",
+    "<=",
+    "in",
+    "contains",
+    "matches",
+    "starts_with",
+    "(",
+    "(",
+    ")",
+    ")",
+    "[",
+    "]",
+    ",",
+    "has",
+    ".",
+    "claims",
+    "claims.a",
+    "claims.b",
+    "claims.c",
+    "claims.d",
+    "claims.e",
+    "claims.f",
+    "claims[\"a\"]",
+    "identity.roles",
+    "query.r",
+    "header.x-b",
+    "cookie.c",
+    "client_ip",
+    "now",
+    "true",
+    "false",
+    "null",
+    "1",
+    "1.5",
+    "\"a\"",
+    "'b'",
+    "\"",
+    "a",
+    "-",
+    "é",
+];
+
 fn over_seeds(target: &str, body: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
     let seeds: Vec<_> = fs::read_dir(&folder).expect("a folder of seeds").map(|entry| entry.expect("a seed")).collect();
@@ -26,8 +88,18 @@ fn path_seeds_do_no_harm() {
 }
 
 #[test]
+fn key_seeds_do_no_harm() {
+    over_seeds("keys", fuzzing::keys);
+}
+
+#[test]
 fn router_seeds_do_no_harm() {
     over_seeds("router", fuzzing::router);
+}
+
+#[test]
+fn expression_seeds_do_no_harm() {
+    over_seeds("expression", fuzzing::expression);
 }
 
 proptest! {
@@ -36,6 +108,24 @@ proptest! {
     #[test]
     fn a_canonical_path_hides_nothing(bytes in vec(prop::sample::select(PATH_BYTES), 0..40)) {
         fuzzing::path(&[b"/", &*bytes].concat());
+    }
+
+    #[test]
+    fn no_order_of_words_breaks_an_expression(
+        words in vec(prop::sample::select(WORDS), 0..16),
+        space in prop::sample::select(&["", " "][..]),
+    ) {
+        fuzzing::expression(words.join(space).as_bytes());
+    }
+
+    #[test]
+    fn no_text_breaks_an_expression(text in ".*") {
+        fuzzing::expression(text.as_bytes());
+    }
+
+    #[test]
+    fn no_lines_break_a_file_of_keys(lines in vec(prop::sample::select(KEY_LINES), 0..8), text in ".*") {
+        fuzzing::keys([&*lines.join("\n"), &*text].concat().as_bytes());
     }
 
     #[test]

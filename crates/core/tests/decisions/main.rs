@@ -4,6 +4,7 @@
 
 mod balance;
 mod client;
+mod expressions;
 mod forward;
 mod generated;
 mod path;

@@ -1,4 +1,6 @@
+use serde_json::json;
 use tidegate_core::client::Scheme;
+use tidegate_core::identity::Identity;
 use tidegate_core::rejection::Rejection;
 use tidegate_core::route::{Found, Params, Router};
 use tidegate_core::template::{self, Facts};
@@ -8,6 +10,16 @@ use crate::world::{Asked, ask, route};
 
 /// Lets `look` see what a template may use when `request` takes the route that `line` describes.
 fn on<T>(line: &str, request: &Asked, look: impl FnOnce(&tidegate_config::config::Route, &Facts<'_>) -> T) -> T {
+    proved(line, request, None, look)
+}
+
+/// The same, when it is known who sent the request.
+fn proved<T>(
+    line: &str,
+    request: &Asked,
+    identity: Option<&Identity>,
+    look: impl FnOnce(&tidegate_config::config::Route, &Facts<'_>) -> T,
+) -> T {
     let route = route(line);
     let (router, _) = Router::build(std::slice::from_ref(&route));
     let mut params = Params::new();
@@ -18,6 +30,7 @@ fn on<T>(line: &str, request: &Asked, look: impl FnOnce(&tidegate_config::config
         request_id: "id-1",
         pattern: &route.matches.path,
         params: &params,
+        identity,
     };
     look(&route, &facts)
 }
@@ -161,4 +174,28 @@ fn a_text_holds_plain_values_and_no_line_breaks() {
         let refused = on("r | /**", &request, |_, facts| template::text(&template, facts)).expect_err(variable);
         assert_eq!(Rejection::from(refused).status().as_u16(), 500, "{variable}");
     }
+}
+
+#[test]
+fn an_identity_is_written_like_everything_else_and_nobody_as_nothing() {
+    let identity = Identity {
+        user: Some("ann/../bob".into()),
+        tenant: Some("acme".into()),
+        claims: json!({ "id": 7, "in": { "x": "a&b" }, "https://a.test/t": "t", "list": ["a"], "gone": null, "bad": "a\r\nb" }),
+        ..Identity::default()
+    };
+    let request = ask("GET /x");
+    let text = |template: &str, identity| {
+        let template = template.parse().expect("a template");
+        proved("r | /**", &request, identity, |_, facts| template::text(&template, facts).map_err(|_| "refused"))
+    };
+    let all = "{identity.user}|{identity.tenant}|{claims.id}|{claims.in.x}|{claims[\"https://a.test/t\"]}|{claims.list}|{claims.gone}";
+    assert_eq!(text(all, Some(&identity)), Ok("ann/../bob|acme|7|a&b|t|[\"a\"]|".into()));
+    assert_eq!(text(all, None), Ok("||||||".into()));
+    assert_eq!(text("{claims.bad}", Some(&identity)), Err("refused"));
+    let location = |template: &str| {
+        let template = template.parse().expect("a template");
+        proved("r | /**", &request, Some(&identity), |_, facts| rewrite::location(&template, facts))
+    };
+    assert_eq!(location("/u/{identity.user}?x={claims.in.x}"), "/u/ann%2F..%2Fbob?x=a%26b");
 }

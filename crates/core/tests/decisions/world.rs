@@ -182,6 +182,7 @@ fn bare(name: &str, path: &str) -> Route {
         timeout: None,
         body_limit: None,
         policies: Vec::new(),
+        shadow: Vec::new(),
         upgrade: Vec::new(),
         at: Path::root().join("routes").join(name),
     }

@@ -8,8 +8,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tidegate_config::policy::{AnyText, KeyFile, Reading, TextOr};
 use tidegate_config::problem::{Path, Problem};
+use tidegate_config::value::RequestRate;
 use tidegate_core::exchange::Exchange;
 use tidegate_core::identity::Identity;
+use tidegate_core::limiter::Limit;
 use tidegate_core::policy::World;
 
 use super::credential::Credential;
@@ -52,7 +54,7 @@ struct InlineKeyFile {
     /// Whose customer they are.
     tenant: Option<AnyText>,
     /// Their own rate limit, such as `100/s`, for limits that take it.
-    rate: Option<AnyText>,
+    rate: Option<RequestRate>,
 }
 
 /// A key that is shorter can be guessed.
@@ -92,18 +94,24 @@ fn inline(entries: Vec<TextOr<InlineKeyFile>>, way: &Arc<str>, at: &Path, readin
             }
         };
         for file in files {
-            let length = file.key.0.len();
-            if length < SHORTEST {
-                let problem = if length == 0 { Problem::error } else { Problem::warning };
-                let problem = problem(at.clone(), format!("a key has {length} characters, so it can be guessed"));
-                reading.report(problem.help("make one with `openssl rand -hex 24`"));
-            }
+            weakness(&file.key.0, &at).into_iter().for_each(|problem| reading.report(problem));
             if keys.insert(hash(file.key.0.as_bytes()), Arc::new(file.identity(way))).is_some() {
                 reading.report(Problem::error(at.clone(), "two entries have the same key"));
             }
         }
     }
     keys
+}
+
+/// What is to be said of a key that can be guessed.
+fn weakness(key: &str, at: &Path) -> Option<Problem> {
+    let text = format!("a key has {} characters, so it can be guessed", key.len());
+    let problem = match key.len() {
+        0 => Problem::error(at.clone(), text),
+        1..SHORTEST => Problem::warning(at.clone(), text),
+        _ => return None,
+    };
+    Some(problem.help("make one with `openssl rand -hex 24`"))
 }
 
 /// `user:key` or `user:key:role,role`. Without a colon there is no key, and that is a mistake.
@@ -133,7 +141,7 @@ impl InlineKeyFile {
             permissions: list(self.permissions),
             scopes: list(self.scopes),
             tenant: self.tenant.map(text),
-            rate: self.rate.map(text),
+            rate: self.rate.and_then(|rate| Limit::bucket(rate, None)),
             ..Identity::default()
         }
     }

@@ -21,8 +21,9 @@ use tidegate_config::value::Name;
 
 use self::api_key::ApiKeyFile;
 use self::jwt::JwtFile;
-pub(crate) use self::route::RouteAuth;
-use self::way::{Kind, Meant, Way};
+pub(crate) use self::route::{Asked, RouteAuth, nothing_shown};
+pub(crate) use self::way::Way;
+use self::way::{Kind, Meant};
 use crate::policy::{Policy, Setup};
 
 /// The policy.
@@ -146,9 +147,8 @@ pub(crate) fn ways(setup: &mut Setup<'_>) -> Arc<Built> {
 /// Whether what callers show for this way may travel in clear: one warning, however many routes there are.
 fn in_clear(config: &Config, name: &str, at: &Path) -> Option<Problem> {
     let asks = |route: &&Arc<Route>| {
-        let has = |key: &str| route.policies.iter().find(|written| written.key == key);
-        let asked = has(RouteAuth::KEY).and_then(|written| written.meaning::<route::Asked>());
-        asked.is_some_and(|asked| asked.names().any(|asked| asked == name)) && has("require_tls").is_none()
+        let asked = Asked::of(route).is_some_and(|asked| asked.names().any(|asked| asked == name));
+        asked && !route.policies.iter().any(|written| written.key == "require_tls")
     };
     let (route, listener) = config.routes.iter().filter(asks).find_map(|route| {
         let wanted = &route.matches.listeners;

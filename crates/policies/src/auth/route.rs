@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use tidegate_config::config::Route;
 use tidegate_config::policy::{ListOr, Place, Reading};
 use tidegate_config::problem::{Path, Problem};
 use tidegate_config::value::{Name, closest};
@@ -51,6 +52,11 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// What `auth` of this route means; `None` where it is not written.
+    pub(crate) fn of(route: &Route) -> Option<&Self> {
+        route.policies.iter().find(|written| written.key == RouteAuth::KEY)?.meaning()
+    }
+
     /// What they are called.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.ways.iter().map(|(name, _)| &**name)
@@ -128,9 +134,7 @@ struct Authenticate {
 
 impl Authenticate {
     fn new(ways: Vec<Arc<dyn Way>>, bad: BadFile) -> Self {
-        let detail = ways.first().map_or("", |way| way.missing());
-        let challenges = ways.iter().filter_map(|way| way.challenge());
-        let nothing = unauthorized("credential_missing", detail, challenges);
+        let nothing = nothing_shown(&ways);
         Self { ways, bad, nothing }
     }
 
@@ -207,6 +211,12 @@ impl Gate for Authenticate {
         }
         Decision::Ready(self.conclude(Err(self.nobody(asking)), exchange))
     }
+}
+
+/// What a caller is told who has shown nothing to any of these ways.
+pub(crate) fn nothing_shown(ways: &[Arc<dyn Way>]) -> Rejection {
+    let detail = ways.first().map_or("", |way| way.missing());
+    unauthorized("credential_missing", detail, ways.iter().filter_map(|way| way.challenge()))
 }
 
 fn refused(way: &dyn Way, bad: Bad) -> Rejection {

@@ -4,7 +4,9 @@ pub(crate) mod claims;
 pub(crate) mod json;
 pub(crate) mod jwks;
 pub(crate) mod jws;
+pub mod key_file;
 pub(crate) mod key_set;
+pub(crate) mod moment;
 #[cfg(test)]
 pub(crate) mod signing;
 pub(crate) mod signing_key;

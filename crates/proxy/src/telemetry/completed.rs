@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 use tidegate_core::client::TlsFacts;
+use tidegate_core::trail::Trail;
 use tidegate_http1::{Fields, Version};
 
 use super::metrics::Series;
@@ -66,6 +67,10 @@ pub struct Completed<'a> {
     pub code: Option<&'static str>,
     /// Why, for the log alone: it may name internal addresses.
     pub cause: Option<&'a str>,
+    /// What policies decided; `None` where there was nothing to decide.
+    pub trail: Option<&'a Trail>,
+    /// Who sent it, where that was proved.
+    pub user: Option<&'a str>,
     /// What the handshake told, on TLS.
     pub tls: Option<&'a TlsFacts>,
 }

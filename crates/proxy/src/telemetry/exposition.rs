@@ -47,7 +47,7 @@ impl Kind {
 
 /// Every metric, in the order of the text.
 pub fn descriptions() -> impl Iterator<Item = &'static Description> {
-    COUNTED.iter().chain(super::services::READ)
+    COUNTED.iter().chain(super::services::READ).chain(super::policies::READ)
 }
 
 /// What is counted while it happens.

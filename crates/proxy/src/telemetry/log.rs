@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tidegate_config::config::AccessLog;
 use tidegate_core::client::TlsFacts;
-use tidegate_core::query;
+use tidegate_core::trail::Trail;
 use tidegate_http1::{Known, Version, decimal};
 
 use super::completed::{Completed, End};
@@ -18,6 +18,22 @@ use super::timestamp::Stamp;
 
 /// A batch is handed over at this size, or at the next `flush`.
 const BATCH: usize = 64 * 1024;
+
+/// Query parameters whose values are never logged, lower case.
+const CREDENTIALS: [&[u8]; 12] = [
+    b"token",
+    b"access_token",
+    b"refresh_token",
+    b"id_token",
+    b"api_key",
+    b"apikey",
+    b"key",
+    b"password",
+    b"secret",
+    b"client_secret",
+    b"signature",
+    b"code",
+];
 
 const HIDDEN: &[u8] = b"***";
 
@@ -168,6 +184,23 @@ impl Line<'_> {
         if let Some(cause) = completed.cause {
             self.text(b",\"cause\":\"", cause);
         }
+        if let Some(user) = completed.user {
+            self.text(b",\"user\":\"", user);
+        }
+        if let Some(trail) = completed.trail {
+            self.trail(trail);
+        }
+    }
+
+    #[cold]
+    fn trail(&mut self, trail: &Trail) {
+        if let Some(policy) = trail.decided_by() {
+            self.text(b",\"decided_by\":\"", &policy.to_string());
+        }
+        let shadows = trail.shadows();
+        if !shadows.is_empty() {
+            self.text(b",\"would_refuse\":\"", &shadows);
+        }
     }
 
     fn route(&mut self, completed: &Completed<'_>) {
@@ -273,7 +306,7 @@ impl Line<'_> {
 
     fn parameter(&mut self, parameter: &str) {
         match parameter.split_once('=') {
-            Some((name, value)) if !value.is_empty() && query::is_credential(name) => {
+            Some((name, value)) if !value.is_empty() && is_credential(name.as_bytes()) => {
                 self.value(name);
                 self.raw(b"=");
                 self.raw(HIDDEN);
@@ -387,6 +420,30 @@ impl Text {
 /// `number` is below ten.
 fn digit(number: u16) -> u8 {
     b'0' + u8::try_from(number).unwrap_or_default()
+}
+
+/// Compares as the service would read the name: percent-encoding undone, case ignored.
+fn is_credential(name: &[u8]) -> bool {
+    let hides = |name: &[u8]| CREDENTIALS.iter().any(|credential| credential.eq_ignore_ascii_case(name));
+    if name.contains(&b'%') { hides(&percent_decoded(name)) } else { hides(name) }
+}
+
+fn percent_decoded(text: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        let byte = match after {
+            [high, low, ..] if *first == b'%' => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
+            _ => None,
+        };
+        decoded.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { after.get(2..).unwrap_or_default() } else { after };
+    }
+    decoded
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tidegate_core::policy::{self, Tally, TallyKey};
+
 use super::cells::{Cell, Held, Histogram};
 use super::completed::{Completed, End};
 use super::log_writer::LogCounters;
@@ -75,19 +77,20 @@ impl Metrics {
         &self.operational_log
     }
 
-    /// Everything as it stands, and how the services stand, in the Prometheus text format 0.0.4. The names are listed in
+    /// Everything as it stands, how the services stand, and what policies did, in the Prometheus text format 0.0.4. The names are listed in
     /// `docs/metrics.md`.
-    pub fn render(&self, services: &[ServiceReport]) -> String {
-        super::exposition::render(&self.scrape(services))
+    pub fn render(&self, services: &[ServiceReport], policies: &policy::Shared) -> String {
+        super::exposition::render(&self.scrape(services, policies))
     }
 
-    fn scrape<'a>(&'a self, services: &'a [ServiceReport]) -> Scrape<'a> {
+    fn scrape<'a>(&'a self, services: &'a [ServiceReport], policies: &policy::Shared) -> Scrape<'a> {
         let mut registry = self.lock();
         registry.drop_retired();
         // Copied, so that a worker that meets a new series does not wait for the text to be written.
         Scrape {
             registry: registry.clone(),
             services,
+            tallies: policies.tallies(),
             control: &self.control,
             log: &self.log,
             operational_log: &self.operational_log,
@@ -399,6 +402,7 @@ pub(crate) struct Control {
 pub(crate) struct Scrape<'a> {
     pub(crate) registry: Registry,
     pub(crate) services: &'a [ServiceReport],
+    pub(crate) tallies: Vec<(TallyKey, Arc<Tally>)>,
     pub(crate) control: &'a Control,
     pub(crate) log: &'a LogCounters,
     pub(crate) operational_log: &'a LogCounters,

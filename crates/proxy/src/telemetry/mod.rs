@@ -8,6 +8,7 @@ mod exposition;
 mod log;
 mod log_writer;
 mod metrics;
+mod policies;
 mod services;
 mod shaped;
 mod timestamp;

@@ -1,6 +1,7 @@
 //! Every state of a connection ends: how, and when.
 
 use std::time::Duration;
+use tidegate_core::policy::Shared;
 
 use crate::world::{PLAIN, tell};
 
@@ -122,9 +123,13 @@ fn a_client_that_takes_nothing_of_its_reply_is_let_go() {
         })
         .await;
         world.pass(seconds(29)).await;
-        assert!(!world.metrics.render(&[]).contains("reason=\"write_idle\"} 1"));
+        assert!(!world.metrics.render(&[], &Shared::default()).contains("reason=\"write_idle\"} 1"));
         world.pass(seconds(1)).await;
-        assert!(world.metrics.render(&[]).contains("reason=\"write_idle\"} 1"), "{}", world.metrics.render(&[]));
+        assert!(
+            world.metrics.render(&[], &Shared::default()).contains("reason=\"write_idle\"} 1"),
+            "{}",
+            world.metrics.render(&[], &Shared::default())
+        );
         assert!(client.rest().await.len() < 10_000_000);
     });
 }

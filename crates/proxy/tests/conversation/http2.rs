@@ -1,6 +1,7 @@
 //! The same states over HTTP/2, on both sides: what ends a stream, what ends its connection, and what neither may do to others.
 
 use std::time::Duration;
+use tidegate_core::policy::Shared;
 
 use bytes::Bytes;
 use h2::Reason;
@@ -62,7 +63,7 @@ fn a_connection_without_streams_is_told_to_leave_after_the_idle_timeout_and_ends
         world.pass(seconds(1)).await;
         assert!(client.was_told_to_leave().await);
         assert!(client.has_ended().await);
-        assert!(world.metrics.render(&[]).contains("reason=\"idle\"} 1"));
+        assert!(world.metrics.render(&[], &Shared::default()).contains("reason=\"idle\"} 1"));
     });
 }
 
@@ -91,7 +92,7 @@ fn a_header_block_that_does_not_end_in_time_ends_the_connection() {
         assert!(!frames.heard().await.1);
         world.pass(seconds(1)).await;
         assert!(frames.heard().await.1);
-        assert!(world.metrics.render(&[]).contains("reason=\"header\"} 1"));
+        assert!(world.metrics.render(&[], &Shared::default()).contains("reason=\"header\"} 1"));
     });
 }
 
@@ -233,7 +234,7 @@ fn requests_given_up_as_soon_as_they_are_made_end_the_connection_at_last() {
             assert!(given_up < 1000, "there is no end to it");
         }
         assert!(given_up >= 200, "{given_up} is a page that somebody left");
-        assert!(world.metrics.render(&[]).contains("reason=\"flood\"} 1"));
+        assert!(world.metrics.render(&[], &Shared::default()).contains("reason=\"flood\"} 1"));
     });
 }
 

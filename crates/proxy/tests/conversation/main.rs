@@ -12,6 +12,7 @@ mod hedging;
 mod http2;
 mod http2_parties;
 mod outliers;
+mod policies;
 mod queueing;
 mod retries;
 mod shaping;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tidegate_config::config::Config;
 use tidegate_core::client::{Peer, TrustedProxies};
 use tidegate_core::clock::{Clock, ManualClock};
+use tidegate_core::policy::{NoPolicies, Rules, Table};
 use tidegate_proxy::Solo;
 use tidegate_proxy::net::Net;
 use tidegate_proxy::telemetry::{LogWriter, Metrics};
@@ -26,6 +27,7 @@ pub(crate) struct World {
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) solo: Solo,
     pub(crate) metrics: Arc<Metrics>,
+    rules: Rules,
     calls: Calls,
     refusing: Rc<RefCell<HashSet<String>>>,
     _log: LogWriter,
@@ -42,16 +44,25 @@ pub(crate) fn tell<F: Future<Output = ()>>(yaml: &str, story: impl FnOnce(World)
     tell_with(yaml, |_| {}, story);
 }
 
+/// The same, with policies.
+pub(crate) fn tell_by<F: Future<Output = ()>>(yaml: &str, table: &'static dyn Table, story: impl FnOnce(World) -> F) {
+    tell_all(load(yaml), table, story);
+}
+
 /// The same, with a configuration that is changed after it was read.
 pub(crate) fn tell_with<F: Future<Output = ()>>(
     yaml: &str,
     change: impl FnOnce(&mut Config),
     story: impl FnOnce(World) -> F,
 ) {
+    let mut config = load(yaml);
+    change(&mut config);
+    tell_all(config, &NoPolicies, story);
+}
+
+fn tell_all<F: Future<Output = ()>>(config: Config, table: &'static dyn Table, story: impl FnOnce(World) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let mut config = load(yaml);
-        change(&mut config);
         let clock = ManualClock::new(Duration::from_secs(1_700_000_000));
         let calls = Calls::default();
         let received = Rc::clone(&calls);
@@ -65,11 +76,16 @@ pub(crate) fn tell_with<F: Future<Output = ()>>(
             received.borrow_mut().push_back((authority.to_owned(), far));
             Ok(near)
         }));
-        let metrics = Metrics::new();
+        let (metrics, rules) = (Metrics::new(), Rules::new(table));
         let log = LogWriter::start(None, Arc::clone(metrics.log())).unwrap();
-        let solo =
-            Solo::new(&Arc::new(config), Clock::Manual(Arc::clone(&clock)), net, (Arc::clone(&metrics), log.sender()));
-        story(World { clock, solo: solo.unwrap(), metrics, calls, refusing, _log: log }).await;
+        let solo = Solo::new(
+            &Arc::new(config),
+            &rules,
+            Clock::Manual(Arc::clone(&clock)),
+            net,
+            (Arc::clone(&metrics), log.sender()),
+        );
+        story(World { clock, solo: solo.unwrap(), metrics, rules, calls, refusing, _log: log }).await;
     });
 }
 
@@ -145,7 +161,7 @@ impl World {
 
     /// The value of a metric's series in the text; `None` if it is not there.
     pub(crate) fn metric(&self, series: &str) -> Option<String> {
-        let text = self.metrics.render(&[]);
+        let text = self.metrics.render(&[], &self.rules.shared);
         text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ').map(str::to_owned))
     }
 

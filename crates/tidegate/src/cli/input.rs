@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tidegate_config::{Config, Disk, Document, Failure, Inputs, Loaded, Problems, Source};
+use tidegate_core::policy::Rules;
+use tidegate_policies::{TABLE, VOCABULARY};
 use tidegate_proxy::Gateway;
 
 use super::{Console, Outcome};
@@ -26,13 +28,13 @@ pub(crate) struct Refused {
 
 /// Loads and checks: all that a start or a reload does before it has effects.
 pub(crate) fn load(file: &Path, environment: &[(String, String)], source: &dyn Source) -> Result<Checked, Refused> {
-    let inputs = Inputs { file, source, env: environment, vocabulary: Vocabulary::EMPTY };
+    let inputs = Inputs { file, source, env: environment, vocabulary: &VOCABULARY };
     let Loaded { config, mut warnings, document } = tidegate_config::load(&inputs).map_err(|failure| {
         let Failure { document, problems, .. } = failure;
         Refused { document, problems }
     })?;
     let config = Arc::new(config);
-    warnings.extend(Gateway::check(&config));
+    warnings.extend(Gateway::check(&config, &Rules::new(&TABLE)));
     if warnings.has_errors() {
         return Err(Refused { document, problems: warnings });
     }

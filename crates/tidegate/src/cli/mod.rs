@@ -6,6 +6,7 @@ mod console;
 mod demo;
 mod explain;
 pub(crate) mod input;
+mod keys;
 mod run;
 mod schema;
 
@@ -35,6 +36,7 @@ pub fn execute(cli: Cli, environment: &[(String, String)], console: &mut Console
         Command::Check(args) => check::check(&args, environment, console),
         Command::Explain(args) => explain::explain(&args, environment, console),
         Command::Demo(args) => demo::demo(&args, console),
+        Command::Keys(args) => keys::keys(&args, console),
         Command::Schema => schema::schema(console),
         Command::Completions(args) => completions::completions(&args, Cli::command(), console),
     }
@@ -90,6 +92,7 @@ enum Command {
     Check(check::Args),
     Explain(explain::Args),
     Demo(demo::Args),
+    Keys(keys::Args),
     /// Print the JSON Schema of the configuration, for editors
     ///
     /// With it an editor completes keys and shows their meaning while you type. The schema describes the file, not the rules

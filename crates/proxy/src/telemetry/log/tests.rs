@@ -52,6 +52,8 @@ fn completed(fields: &Fields) -> Completed<'_> {
         end: End::Complete,
         code: None,
         cause: None,
+        trail: None,
+        user: None,
         tls: None,
     }
 }

@@ -1,6 +1,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::Method;
+use tidegate_core::policy;
 use tidegate_http1::{Fields, Version};
 
 use super::*;
@@ -32,13 +33,15 @@ fn completed<'a>(fields: &'a Fields, series: &'a Series) -> Completed<'a> {
         end: End::Complete,
         code: None,
         cause: None,
+        trail: None,
+        user: None,
         tls: None,
     }
 }
 
 /// The value of a series in the text.
 fn value(metrics: &Metrics, series: &str) -> Option<String> {
-    let text = metrics.render(&[]);
+    let text = metrics.render(&[], &policy::Shared::default());
     text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ').map(str::to_owned))
 }
 
@@ -189,7 +192,7 @@ fn the_text_is_what_prometheus_reads() {
     shard.record(&completed(&none, &series));
     let _listener = shard.listener(&"default".into());
     let _pool = shard.pool(&"s".into());
-    let text = metrics.render(&[]);
+    let text = metrics.render(&[], &policy::Shared::default());
     assert!(text.ends_with('\n'));
     let mut current = "";
     for line in text.lines() {

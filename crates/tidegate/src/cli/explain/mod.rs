@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tidegate_config::config::Route;
 use tidegate_config::{Disk, Document, Failure, Inputs, Loaded};
 use tidegate_core::route::Router;
+use tidegate_policies::VOCABULARY;
 
 use super::check::Format;
 use super::input::{self, Kept};
@@ -72,12 +73,8 @@ pub(super) fn explain(args: &Args, environment: &[(String, String)], console: &m
     if let Some(outcome) = input::unreadable(&args.file, &source, console)? {
         return Ok(outcome);
     }
-    let loaded = tidegate_config::load(&Inputs {
-        file: &args.file,
-        source: &source,
-        env: environment,
-        vocabulary: Vocabulary::EMPTY,
-    });
+    let loaded =
+        tidegate_config::load(&Inputs { file: &args.file, source: &source, env: environment, vocabulary: &VOCABULARY });
     let Loaded { config, document, .. } = match loaded {
         Ok(loaded) => loaded,
         Err(failure) => return refuse(args, &failure, console),

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use tidegate_config::{Disk, Inputs, Memory, Source, load};
+use tidegate_policies::VOCABULARY;
 
 const SERVICES: &str = "\nservices: { users: { url: http://127.0.0.1:1 }, orders: { url: http://127.0.0.1:2 } }\n";
 const ROUTES: &str = "\nroutes: [{ match: { path_prefix: / }, service: users }]\n";
@@ -67,7 +68,7 @@ fn completed(block: &str) -> String {
 }
 
 fn loads_without_a_warning(file: &Path, source: &dyn Source) {
-    let said = match load(&Inputs { file, source, env: &[], vocabulary: Vocabulary::EMPTY }) {
+    let said = match load(&Inputs { file, source, env: &[], vocabulary: &VOCABULARY }) {
         Ok(loaded) => loaded.document.render(&loaded.warnings, false),
         Err(failure) => failure.to_string(),
     };
@@ -99,12 +100,9 @@ fn every_yaml_block_of_the_documents_loads() {
             count += 1;
             let yaml = if piece { completed(&block) } else { block };
             let source = Pretended(Memory::new().with("gateway.yaml", yaml));
-            if let Err(failure) = load(&Inputs {
-                file: Path::new("gateway.yaml"),
-                source: &source,
-                env: &[],
-                vocabulary: Vocabulary::EMPTY,
-            }) {
+            if let Err(failure) =
+                load(&Inputs { file: Path::new("gateway.yaml"), source: &source, env: &[], vocabulary: &VOCABULARY })
+            {
                 panic!("{}, the block of line {line}:\n{failure}", file.display());
             }
         }

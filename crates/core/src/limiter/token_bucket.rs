@@ -1,0 +1,274 @@
+//! The token bucket, as the generic cell rate algorithm: all that is kept is the time at which the bucket will be full. Exact for
+//! any rate, because the part of a nanosecond that is left over is kept too.
+
+use super::{Bucket, Now, Rate, Rule, saturated};
+
+/// Times are counted in parts of a nanosecond, as many as the rate's amount: then one token takes exactly the period to come.
+/// [`Bucket::idle_at`] is rounded up to whole nanoseconds; [`Bucket::rest`] is by how many parts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TokenBucket {
+    pub(super) rate: Rate,
+    pub(super) burst: u64,
+}
+
+impl TokenBucket {
+    fn parts(self, nanos: u64) -> u128 {
+        u128::from(nanos) * u128::from(self.rate.amount)
+    }
+
+    /// How long it takes for so many tokens to come.
+    fn cost(self, tokens: u64) -> u128 {
+        u128::from(tokens) * u128::from(self.rate.period)
+    }
+
+    fn full_at(self, bucket: &Bucket, now: u128) -> u128 {
+        self.parts(bucket.idle_at).saturating_sub(bucket.rest.into()).max(now)
+    }
+}
+
+impl Rule for TokenBucket {
+    type State = Bucket;
+
+    fn capacity(&self) -> u64 {
+        self.burst
+    }
+
+    fn wait(&self, bucket: &Bucket, weight: u64, now: Now) -> Option<u64> {
+        if weight > self.burst {
+            return None;
+        }
+        let now = self.parts(now.mono.0);
+        let full_at = self.full_at(bucket, now).saturating_add(self.cost(weight));
+        match full_at.saturating_sub(now.saturating_add(self.cost(self.burst))) {
+            0 => Some(0),
+            missing => Some(saturated(missing.div_ceil(self.rate.amount.into()))),
+        }
+    }
+
+    fn take(&self, bucket: &mut Bucket, weight: u64, now: Now) {
+        let full_at = self.full_at(bucket, self.parts(now.mono.0)).saturating_add(self.cost(weight));
+        bucket.idle_at = saturated(full_at.div_ceil(self.rate.amount.into()));
+        bucket.rest = saturated(self.parts(bucket.idle_at).saturating_sub(full_at));
+    }
+
+    fn remaining(&self, bucket: &Bucket, now: Now) -> u64 {
+        let now = self.parts(now.mono.0);
+        let missing = self.full_at(bucket, now) - now;
+        saturated(self.cost(self.burst).saturating_sub(missing) / u128::from(self.rate.period))
+    }
+
+    fn reset(&self, bucket: &Bucket, now: Now) -> u64 {
+        bucket.idle_at.saturating_sub(now.mono.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::super::{Ask, Outcome, settle};
+    use super::*;
+    use crate::balance::Nanos;
+
+    const SECOND: u64 = 1_000_000_000;
+    const DAY: u64 = 86_400 * SECOND;
+
+    struct World {
+        rule: TokenBucket,
+        bucket: Bucket,
+    }
+
+    impl World {
+        fn new(amount: u64, period: u64, burst: u64) -> Self {
+            let rate = Rate::new(amount, Duration::from_nanos(period)).unwrap();
+            Self { rule: TokenBucket { rate, burst }, bucket: Bucket::default() }
+        }
+
+        fn ask(&mut self, weight: u64, now: u64, patience: Option<Duration>) -> Outcome {
+            let now = Now { mono: Nanos(now), wall: Duration::ZERO };
+            settle(&self.rule, &mut self.bucket, Ask { weight, now, patience })
+        }
+
+        fn decide(&mut self, weight: u64, now: u64) -> Outcome {
+            self.ask(weight, now, None)
+        }
+
+        /// How many of many pass at once.
+        fn pass(&mut self, now: u64) -> usize {
+            (0..1000).filter(|_| self.decide(1, now).allowed).count()
+        }
+    }
+
+    #[test]
+    fn it_is_full_at_first_and_refills_evenly() {
+        let mut world = World::new(10, SECOND, 20);
+        assert_eq!(world.pass(5 * SECOND), 20);
+        assert_eq!(world.pass(5 * SECOND + SECOND / 10 - 1), 0);
+        assert_eq!(world.pass(5 * SECOND + SECOND / 10), 1);
+        assert_eq!(world.pass(6 * SECOND), 9);
+        assert_eq!(world.pass(100 * SECOND), 20);
+    }
+
+    #[test]
+    fn parts_of_a_second_count_in_full() {
+        // B33: `int(elapsed.Seconds()) * rate` credits nothing for 0.9 s, and 1 s for 1.9 s.
+        let mut world = World::new(10, SECOND, 10);
+        assert_eq!(world.pass(0), 10);
+        assert_eq!(world.pass(9 * SECOND / 10), 9);
+        assert_eq!(world.pass(28 * SECOND / 10), 10);
+        let slow: usize = (0..100).map(|step| world.pass(28 * SECOND / 10 + step * SECOND / 100)).sum();
+        assert_eq!(slow, 9, "looking often loses nothing");
+    }
+
+    #[test]
+    fn one_a_day_is_one_a_day_to_the_nanosecond() {
+        let mut world = World::new(1, DAY, 1);
+        assert_eq!(world.pass(7), 1);
+        assert_eq!(world.decide(1, 8).retry_after, Some(Duration::from_nanos(DAY - 1)));
+        assert_eq!(world.pass(7 + DAY - 1), 0);
+        assert_eq!(world.pass(7 + DAY), 1);
+    }
+
+    #[test]
+    fn thirds_of_a_second_add_up_to_a_second() {
+        let mut world = World::new(3, SECOND, 3);
+        assert_eq!(world.pass(0), 3);
+        assert_eq!(world.pass(333_333_333), 0);
+        assert_eq!(world.pass(333_333_334), 1);
+        assert_eq!(world.pass(SECOND - 1), 1);
+        assert_eq!(world.pass(SECOND), 1);
+        let later: usize = (1..=3000).map(|third: u64| world.pass(SECOND + (third * SECOND).div_ceil(3))).sum();
+        assert_eq!(later, 3000);
+    }
+
+    #[test]
+    fn rates_above_one_in_a_nanosecond_are_exact_too() {
+        let mut world = World::new(2_500_000_000, SECOND, 100);
+        assert!(world.decide(100, 0).allowed);
+        assert!(!world.decide(3, 1).allowed);
+        assert!(world.decide(2, 1).allowed);
+        assert!(world.decide(3, 2).allowed);
+        assert!(!world.decide(1, 2).allowed);
+    }
+
+    #[test]
+    fn what_weighs_more_than_the_burst_never_passes_and_is_told_so() {
+        let mut world = World::new(10, SECOND, 20);
+        let outcome = world.decide(21, 0);
+        assert_eq!((outcome.allowed, outcome.retry_after, outcome.remaining), (false, None, 20));
+        assert!(world.decide(20, 0).allowed);
+    }
+
+    #[test]
+    fn a_refusal_says_when_to_come_again_and_takes_nothing() {
+        // B36: a refused client must know when to come back.
+        let mut world = World::new(10, SECOND, 5);
+        assert!(world.decide(4, 0).allowed);
+        let refused = world.decide(3, 0);
+        assert_eq!((refused.allowed, refused.remaining), (false, 1));
+        assert_eq!(refused.retry_after, Some(Duration::from_millis(200)));
+        assert_eq!(world.decide(3, 0), refused, "the same answer however often it is asked");
+        assert!(!world.decide(3, SECOND / 5 - 1).allowed);
+        assert!(world.decide(3, SECOND / 5).allowed);
+    }
+
+    #[test]
+    fn an_outcome_holds_what_the_header_fields_need() {
+        let mut world = World::new(10, SECOND, 20);
+        let outcome = world.decide(1, 0);
+        assert_eq!((outcome.limit, outcome.remaining, outcome.reset_after), (20, 19, Duration::from_millis(100)));
+        assert_eq!((outcome.retry_after, outcome.wait), (None, Duration::ZERO));
+    }
+
+    #[test]
+    fn reserved_tokens_are_taken_now_and_waited_for() {
+        let patience = Some(Duration::from_millis(250));
+        let mut world = World::new(10, SECOND, 1);
+        let mut waits = || {
+            let outcome = world.ask(1, 0, patience);
+            (outcome.allowed, outcome.wait.as_millis(), outcome.retry_after.map(|after| after.as_millis()))
+        };
+        assert_eq!(waits(), (true, 0, None));
+        assert_eq!(waits(), (true, 100, None));
+        assert_eq!(waits(), (true, 200, None));
+        assert_eq!(waits(), (false, 0, Some(300)));
+        assert_eq!(waits(), (false, 0, Some(300)));
+        assert!(!world.decide(1, SECOND / 4).allowed);
+        assert!(world.decide(1, SECOND * 3 / 10).allowed);
+    }
+
+    #[test]
+    fn the_greatest_numbers_overflow_nothing() {
+        let mut world = World::new(u64::MAX, 1, u64::MAX);
+        assert!(world.decide(u64::MAX, u64::MAX).allowed);
+        world.ask(u64::MAX, u64::MAX, Some(Duration::MAX));
+        let mut world = World::new(1, 10 * 365 * DAY, 10);
+        assert!(world.decide(10, u64::MAX / 2).allowed);
+        assert!(!world.decide(1, u64::MAX / 2).allowed);
+        world.ask(10, u64::MAX, Some(Duration::MAX));
+        world.ask(10, 0, Some(Duration::MAX));
+    }
+
+    /// A bucket of tokens, counted in parts of a token, as many as the period has nanoseconds: nothing is ever rounded.
+    struct Model {
+        parts: u128,
+        seen: u64,
+    }
+
+    impl Model {
+        fn decide(&mut self, rule: TokenBucket, weight: u64, now: u64) -> (bool, u64) {
+            let period = u128::from(rule.rate.period);
+            let full = u128::from(rule.burst) * period;
+            self.parts = full.min(self.parts + u128::from(now - self.seen) * u128::from(rule.rate.amount));
+            self.seen = now;
+            let cost = u128::from(weight) * period;
+            let allowed = cost <= self.parts;
+            self.parts -= if allowed { cost } else { 0 };
+            (allowed, saturated(self.parts / period))
+        }
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<(u64, u64)>> {
+        let pause = prop_oneof![0_u64..3, 0..2 * SECOND, 0..2 * DAY];
+        prop::collection::vec((pause, 0_u64..5), 1..200)
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_what_an_exact_bucket_of_tokens_does(
+            amount in prop_oneof![1_u64..10, 1_u64..5_000_000_000],
+            period in prop_oneof![1_u64..10, Just(SECOND), Just(60 * SECOND), 1..DAY, Just(DAY)],
+            burst in 1_u64..10,
+            steps in steps(),
+        ) {
+            let mut world = World::new(amount, period, burst);
+            let mut model = Model { parts: u128::from(burst) * u128::from(period), seen: 0 };
+            let mut now = 0;
+            for (pause, weight) in steps {
+                now += pause;
+                let outcome = world.decide(weight, now);
+                prop_assert_eq!((outcome.allowed, outcome.remaining), model.decide(world.rule, weight, now));
+            }
+        }
+
+        #[test]
+        fn the_same_request_passes_exactly_when_it_was_told_to_come_again(
+            amount in 1_u64..100,
+            period in 1..DAY,
+            steps in steps(),
+        ) {
+            let mut world = World::new(amount, period, 4);
+            let mut now = 0;
+            for (pause, weight) in steps {
+                now += pause;
+                let Some(after) = world.decide(weight, now).retry_after else { continue };
+                let after = saturated(after.as_nanos());
+                prop_assert!(!world.decide(weight, now + after - 1).allowed);
+                now += after;
+                prop_assert!(world.decide(weight, now).allowed);
+            }
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! `require`: what callers must be, may do or were given a token for. It is asked of the route that was found, never of a path.
+
+use std::sync::Arc;
+
+use http::Method;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tidegate_config::policy::{AnyText, Entries, Place, Reading};
+use tidegate_config::problem::{Path, Problem};
+use tidegate_core::exchange::Exchange;
+use tidegate_core::identity::Identity;
+use tidegate_core::policy::{Decision, Gate, Phase, World};
+use tidegate_core::rejection::{Rejection, RejectionKind};
+use tidegate_http1::Known;
+
+use crate::auth::{Asked, Way, nothing_shown, ways};
+use crate::policy::{Policy, Setup};
+
+/// The policy.
+pub(crate) struct Require;
+
+/// What callers must have. All that is written must hold.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RequireFile {
+    /// Any of these roles.
+    #[serde(default)]
+    roles: Vec<AnyText>,
+    /// All of these roles.
+    #[serde(default)]
+    all_roles: Vec<AnyText>,
+    /// Any of these permissions.
+    #[serde(default)]
+    permissions: Vec<AnyText>,
+    /// All of these permissions.
+    #[serde(default)]
+    all_permissions: Vec<AnyText>,
+    /// Any of these scopes.
+    #[serde(default)]
+    scopes: Vec<AnyText>,
+    /// All of these scopes.
+    #[serde(default)]
+    all_scopes: Vec<AnyText>,
+    /// What single methods need besides, as in `POST: { roles: [editor] }`; `GET` is also `HEAD`, unless that is written. A method that is not
+    /// named needs what stands beside `methods`; where nothing stands there, it is refused.
+    methods: Option<Entries<String, MethodFile>>,
+}
+
+/// What a method needs besides. All that is written must hold.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct MethodFile {
+    /// Any of these roles.
+    #[serde(default)]
+    roles: Vec<AnyText>,
+    /// All of these roles.
+    #[serde(default)]
+    all_roles: Vec<AnyText>,
+    /// Any of these permissions.
+    #[serde(default)]
+    permissions: Vec<AnyText>,
+    /// All of these permissions.
+    #[serde(default)]
+    all_permissions: Vec<AnyText>,
+    /// Any of these scopes.
+    #[serde(default)]
+    scopes: Vec<AnyText>,
+    /// All of these scopes.
+    #[serde(default)]
+    all_scopes: Vec<AnyText>,
+}
+
+/// What a route needs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Needs {
+    always: Vec<Need>,
+    methods: Vec<(Method, Vec<Need>)>,
+}
+
+/// One condition.
+#[derive(Debug, Clone)]
+struct Need {
+    key: &'static str,
+    of: Grant,
+    every: bool,
+    values: Vec<Arc<str>>,
+}
+
+/// What an identity has several of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Grant {
+    Role,
+    Permission,
+    Scope,
+}
+
+impl Need {
+    fn holds(&self, identity: &Identity) -> bool {
+        let has = match self.of {
+            Grant::Role => &identity.roles,
+            Grant::Permission => &identity.permissions,
+            Grant::Scope => &identity.scopes,
+        };
+        let mut values = self.values.iter();
+        if self.every { values.all(|value| has.contains(value)) } else { values.any(|value| has.contains(value)) }
+    }
+}
+
+impl Policy for Require {
+    const KEY: &'static str = "require";
+    const PLACE: Place = Place::Route;
+    const EXAMPLE: &'static str = "\
+auth:
+  keys: { api_key: { inline: [{ key: a-key-of-the-build-machine, user: ci, roles: [deploy] }] } }
+services: { orders: { url: http://127.0.0.1:9001 } }
+routes:
+  - match: { path_prefix: /orders }
+    service: orders
+    auth: keys
+    require: { roles: [deploy, support], methods: { DELETE: { roles: [deploy] } } }
+";
+    type File = RequireFile;
+    type Meaning = Needs;
+
+    fn mean(file: RequireFile, reading: &mut Reading<'_, '_>) -> Option<Needs> {
+        let path = reading.path();
+        let always = MethodFile {
+            roles: file.roles,
+            all_roles: file.all_roles,
+            permissions: file.permissions,
+            all_permissions: file.all_permissions,
+            scopes: file.scopes,
+            all_scopes: file.all_scopes,
+        };
+        let mut needs = Needs { always: always.mean(&path, reading), methods: Vec::new() };
+        let at = path.join("methods");
+        for (name, file) in file.methods.map_or_else(Vec::new, |methods| methods.0) {
+            let at = at.join(&name);
+            match Method::from_bytes(name.as_bytes()) {
+                Ok(method) if name == name.to_ascii_uppercase() => {
+                    needs.methods.push((method, file.mean(&at, reading)));
+                }
+                _ => reading.report(
+                    Problem::error(at, format!("`{name}` is not a method"))
+                        .on_key()
+                        .help("methods are written in upper case, such as `GET` and `POST`"),
+                ),
+            }
+        }
+        if needs.always.is_empty() && needs.methods.is_empty() && !reading.is_excused(&path) {
+            let problem = Problem::error(path, "`require` says nothing");
+            reading.report(problem.help("write `roles`, `permissions`, `scopes` or `methods`"));
+        }
+        Some(needs)
+    }
+
+    fn build(meaning: Option<&Needs>, at: &Path, setup: &mut Setup<'_>) {
+        let (Some(needs), Some(route)) = (meaning, setup.route) else { return };
+        let built = ways(setup);
+        let names = Asked::of(route).into_iter().flat_map(Asked::names);
+        let asked: Vec<_> = names.filter_map(|name| Some((name, built.find(name)?))).collect();
+        if Asked::of(route).is_none_or(|asked| asked.names().next().is_none()) {
+            let problem =
+                Problem::error(at.clone(), format!("nobody is known on `{}`, so nobody could call it", route.name));
+            setup.report(problem.on_key().help("write `auth` too, with the names of ways to prove who one is"));
+        }
+        let ways: Vec<Arc<dyn Way>> = asked.iter().map(|(_, way)| Arc::clone(way)).collect();
+        let bearer = |(name, way): (&str, &Arc<dyn Way>)| {
+            let challenge = way.challenge().filter(|challenge| challenge.starts_with("Bearer"))?;
+            Some((name.into(), challenge))
+        };
+        let bearers = asked.into_iter().filter_map(bearer).collect();
+        let gate = Authorize { needs: needs.clone(), bearers, nothing: nothing_shown(&ways) };
+        setup.gate((Phase::Authorize, Self::KEY), &"".into(), at, Arc::new(gate));
+    }
+}
+
+impl MethodFile {
+    fn mean(self, at: &Path, reading: &mut Reading<'_, '_>) -> Vec<Need> {
+        let lists = [
+            ("roles", Grant::Role, false, self.roles),
+            ("all_roles", Grant::Role, true, self.all_roles),
+            ("permissions", Grant::Permission, false, self.permissions),
+            ("all_permissions", Grant::Permission, true, self.all_permissions),
+            ("scopes", Grant::Scope, false, self.scopes),
+            ("all_scopes", Grant::Scope, true, self.all_scopes),
+        ];
+        let mut needs = Vec::new();
+        for (key, of, every, values) in lists {
+            for (position, AnyText(value)) in values.iter().enumerate() {
+                if value.is_empty() || (of == Grant::Scope && !is_scope(value)) {
+                    let at = reading.item(&at.join(key), position);
+                    reading.error(&at, format!("`{value}` can never be one of a caller's {key}"));
+                }
+            }
+            if !values.is_empty() {
+                let values = values.into_iter().map(|AnyText(value)| value.into()).collect();
+                needs.push(Need { key, of, every, values });
+            }
+        }
+        needs
+    }
+}
+
+/// Whether a token can have this scope (RFC 6749, 3.3).
+fn is_scope(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+}
+
+/// The gate of a route.
+struct Authorize {
+    needs: Needs,
+    /// The names of ways that are shown bearer tokens, with their challenges.
+    bearers: Vec<(Arc<str>, String)>,
+    /// For requests of which nobody has found out whose they are: `auth` may be in shadow mode.
+    nothing: Rejection,
+}
+
+impl Gate for Authorize {
+    fn check<'a>(&'a self, exchange: &'a mut Exchange, _: &'a dyn World) -> Decision<'a> {
+        let Some(identity) = &exchange.identity else { return Decision::refuse(self.nothing.clone()) };
+        match self.needs.unmet(&exchange.head.method, identity) {
+            None => Decision::PASS,
+            Some(unmet) => Decision::refuse(self.refusal(&unmet, identity)),
+        }
+    }
+}
+
+/// What a request lacks.
+enum Unmet<'a> {
+    /// This condition does not hold; the method is that under which it stands.
+    Need(&'a Need, Option<&'a Method>),
+    /// Nothing is said about its method.
+    Method,
+}
+
+impl Needs {
+    /// The first condition that does not hold for a request of this method.
+    fn unmet(&self, method: &Method, identity: &Identity) -> Option<Unmet<'_>> {
+        let of = |method: &Method| self.methods.iter().find(|(known, _)| known == method);
+        let special = of(method).or_else(|| if *method == Method::HEAD { of(&Method::GET) } else { None });
+        if special.is_none() && self.always.is_empty() {
+            return Some(Unmet::Method);
+        }
+        let always = self.always.iter().map(|need| (need, None));
+        let besides =
+            special.into_iter().flat_map(|(method, needs)| needs.iter().map(move |need| (need, Some(method))));
+        always.chain(besides).find(|(need, _)| !need.holds(identity)).map(|(need, method)| Unmet::Need(need, method))
+    }
+}
+
+impl Authorize {
+    /// The client is told nothing but that it may not; the log is told which condition does not hold.
+    fn refusal(&self, unmet: &Unmet<'_>, identity: &Identity) -> Rejection {
+        let mut rejection = Rejection::new(RejectionKind::Forbidden, "forbidden", "Insufficient permissions");
+        let cause = match unmet {
+            Unmet::Method => "`methods` does not name the request's".to_owned(),
+            Unmet::Need(need, None) => format!("`{}` does not hold", need.key),
+            Unmet::Need(need, Some(method)) => format!("`methods.{method}.{}` does not hold", need.key),
+        };
+        if let Unmet::Need(need, _) = unmet
+            && need.of == Grant::Scope
+            && let Some((_, challenge)) = self.bearers.iter().find(|(way, _)| *way == identity.way)
+        {
+            let separator = if challenge.contains('=') { "," } else { "" };
+            let scope = need.values.join(" ");
+            let challenge = format!("{challenge}{separator} error=\"insufficient_scope\", scope=\"{scope}\"");
+            // Cannot fail: scopes were checked to be ones.
+            rejection.fields.append(Known::WwwAuthenticate, challenge.as_bytes()).ok();
+        }
+        rejection.cause(cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Gateway, problems};
+
+    /// A route that requires this, and callers `a` (admin, editor), `b` (viewer; may read; scopes read and write), `c` (nothing).
+    fn yaml(require: &str) -> String {
+        format!(
+            "auth: {{ keys: {{ api_key: {{ inline: [
+  {{ key: the-long-key-of-a, user: a, roles: [admin, editor] }},
+  {{ key: the-long-key-of-b, user: b, roles: viewer, permissions: ['orders:read'], scopes: [read, write] }},
+  {{ key: the-long-key-of-c, user: c }}] }} }} }}
+server: {{ host: 127.0.0.1 }}
+services: {{ s: {{ url: http://127.0.0.1:9001 }} }}
+routes: [{{ match: {{ path_prefix: / }}, service: s, auth: keys, require: {require} }}]"
+        )
+    }
+
+    /// Who of `a`, `b` and `c` may.
+    fn who(require: &str, method: &str) -> String {
+        let gateway = Gateway::of(&yaml(require));
+        let may = |who: &&str| gateway.send(&format!("{method} /x\nX-API-Key: the-long-key-of-{who}")).said == "pass";
+        ["a", "b", "c"].into_iter().filter(may).collect()
+    }
+
+    #[test]
+    fn any_and_all_are_different() {
+        for (require, may) in [
+            ("{ roles: [editor, viewer] }", "ab"),
+            ("{ all_roles: [editor, viewer] }", ""),
+            ("{ all_roles: [editor, admin] }", "a"),
+            ("{ roles: viewer }", "b"),
+            ("{ permissions: ['orders:read', 'orders:write'] }", "b"),
+            ("{ all_permissions: ['orders:read', 'orders:write'] }", ""),
+            ("{ scopes: [read] }", "b"),
+            ("{ all_scopes: [read, write] }", "b"),
+            ("{ all_scopes: [read, delete] }", ""),
+            ("{ roles: [admin, viewer], scopes: [read] }", "b"),
+            ("{ roles: [Admin] }", ""),
+        ] {
+            assert_eq!(who(require, "GET"), may, "{require}");
+        }
+    }
+
+    #[test]
+    fn a_method_may_need_more() {
+        let require = "{ roles: [admin, viewer], methods: { POST: { roles: admin }, DELETE: { roles: root } } }";
+        for (method, may) in [("GET", "ab"), ("POST", "a"), ("DELETE", ""), ("PATCH", "ab")] {
+            assert_eq!(who(require, method), may, "{method}");
+        }
+    }
+
+    #[test]
+    fn a_method_of_which_nothing_is_said_is_refused() {
+        let require = "{ methods: { GET: {}, POST: { roles: admin } } }";
+        for (method, may) in [("GET", "abc"), ("POST", "a"), ("DELETE", ""), ("get", ""), ("OPTIONS", "")] {
+            assert_eq!(who(require, method), may, "{method}");
+        }
+    }
+
+    #[test]
+    fn head_is_no_way_around_what_get_needs() {
+        assert_eq!(who("{ roles: [admin, viewer], methods: { GET: { roles: admin } } }", "HEAD"), "a");
+        assert_eq!(who("{ methods: { GET: { roles: admin }, HEAD: {} } }", "HEAD"), "abc");
+    }
+
+    #[test]
+    fn another_spelling_of_the_path_is_no_way_around() {
+        let yaml = yaml("{ roles: root }").replace("path_prefix: /", "path_prefix: /admin");
+        let gateway = Gateway::of(&yaml);
+        for target in ["/admin/1", "/admin/", "//admin/1", "/x/../admin/1", "/%61dmin/1", "/admin//1", "/admin/./1"] {
+            let said = gateway.send(&format!("GET {target}\nX-API-Key: the-long-key-of-a")).said;
+            assert_eq!(said, "403 forbidden: Insufficient permissions", "{target}");
+        }
+    }
+
+    #[test]
+    fn the_client_is_told_nothing_and_the_log_which_condition_does_not_hold() {
+        for (require, cause) in [
+            ("{ roles: viewer, all_scopes: [read] }", "`roles` does not hold"),
+            ("{ roles: admin, all_scopes: [read] }", "`all_scopes` does not hold"),
+            ("{ roles: admin, methods: { GET: { permissions: x } } }", "`methods.GET.permissions` does not hold"),
+            ("{ methods: { POST: {} } }", "`methods` does not name the request's"),
+        ] {
+            let sent = Gateway::of(&yaml(require)).send("GET /\nX-API-Key: the-long-key-of-a");
+            assert_eq!(sent.said, "403 forbidden: Insufficient permissions", "{require}");
+            assert_eq!(sent.cause.as_deref(), Some(cause));
+            assert_eq!(sent.exchange.trail.decided_by().unwrap().to_string(), "require");
+        }
+    }
+
+    #[test]
+    fn who_is_not_known_is_asked_to_prove_it() {
+        let gateway = Gateway::of(&yaml("{ roles: admin }"));
+        assert!(gateway.send("GET /").said.starts_with("401 credential_missing: Missing API key\nwww-authenticate: "));
+    }
+
+    #[test]
+    fn a_bearer_of_a_token_is_told_which_scope_it_lacks() {
+        let needs = Needs::default();
+        let need = Need { key: "scopes", of: Grant::Scope, every: false, values: vec!["a".into(), "b:c".into()] };
+        let nothing = Rejection::no_route();
+        let identity = Identity { way: "main".into(), ..Identity::default() };
+        for (challenge, told) in [
+            ("Bearer", "Bearer error=\"insufficient_scope\", scope=\"a b:c\""),
+            ("Bearer realm=\"x\"", "Bearer realm=\"x\", error=\"insufficient_scope\", scope=\"a b:c\""),
+        ] {
+            let bearers = vec![("main".into(), challenge.to_owned())];
+            let gate = Authorize { needs: needs.clone(), bearers, nothing: nothing.clone() };
+            let rejection = gate.refusal(&Unmet::Need(&need, None), &identity);
+            assert_eq!(rejection.fields.text(Known::WwwAuthenticate), Some(told));
+            let other = Identity { way: "keys".into(), ..Identity::default() };
+            assert!(gate.refusal(&Unmet::Need(&need, None), &other).fields.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_required_is_a_mistake() {
+        for (require, problem) in [
+            ("{}", "routes[0].require: `require` says nothing"),
+            ("{ scopes: ['a b'] }", "routes[0].require.scopes[0]: `a b` can never be one of a caller's scopes"),
+            ("{ roles: ['', x] }", "routes[0].require.roles[0]: `` can never be one of a caller's roles"),
+            ("{ methods: { get: {} } }", "routes[0].require.methods.get: `get` is not a method"),
+            ("{ role: x }", "did you mean `roles`?"),
+        ] {
+            let found = problems(&yaml(require));
+            assert!(found.contains(problem), "{require}: {found}");
+        }
+        for auth in ["auth: none, ", ""] {
+            let found = problems(&yaml("{ roles: admin }").replace("auth: keys, ", auth));
+            assert!(
+                found.contains("routes[0].require: nobody is known on `route-1`, so nobody could call it"),
+                "{found}"
+            );
+        }
+    }
+}
