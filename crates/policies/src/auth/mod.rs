@@ -2,6 +2,7 @@
 
 mod api_key;
 mod basic;
+mod client_cert;
 mod credential;
 mod jwt;
 mod mapping;
@@ -22,6 +23,7 @@ use tidegate_config::value::Name;
 
 use self::api_key::ApiKeyFile;
 use self::basic::BasicFile;
+use self::client_cert::ClientCertFile;
 use self::jwt::JwtFile;
 pub(crate) use self::route::{Asked, RouteAuth, nothing_shown};
 pub(crate) use self::way::Way;
@@ -39,6 +41,8 @@ pub(crate) struct WayFile {
     api_key: Option<ApiKeyFile>,
     /// By a user name and a password.
     basic: Option<BasicFile>,
+    /// By the certificate with which the connection was opened.
+    client_cert: Option<ClientCertFile>,
     /// By a signed token.
     jwt: Option<JwtFile>,
 }
@@ -48,6 +52,7 @@ impl WayFile {
         let mut kinds = Kinds { name, at, reading, written: Vec::new(), meant: None };
         kinds.add("api_key", self.api_key);
         kinds.add("basic", self.basic);
+        kinds.add("client_cert", self.client_cert);
         kinds.add("jwt", self.jwt);
         let Kinds { written, meant, .. } = kinds;
         reading.one_of(at, &written, "a way is one of these");
