@@ -148,7 +148,7 @@ mod tests {
     fn gateway(user: &str) -> Gateway {
         let yaml = format!(
             "auth: {{ machines: {{ client_cert: {{ user: {user}, roles: {{ robot: [deploy], 'robot@example.com': [mail] }} }} }} }}
-server: {{ tls: {{ certificates: {{ cert: c.pem, key: k.pem }}, client_auth: optional, client_ca: c.pem }} }}
+server: {{ tls: {{ certificates: [{{ cert: c.pem, key: k.pem }}], client_auth: optional, client_ca: c.pem }} }}
 services: {{ s: {{ url: http://127.0.0.1:9001 }} }}
 routes: [{{ match: {{ path_prefix: / }}, service: s, auth: machines }}]"
         );

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bytes::BytesMut;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use tidegate_config::config::{Certificate, FileText, UpstreamProtocol, UpstreamTls};
+use tidegate_core::client::SanKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
