@@ -6,12 +6,14 @@ mod client_cert;
 mod credential;
 mod failures;
 mod jwt;
+mod key_store;
 mod mapping;
 mod route;
 mod way;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -117,6 +119,19 @@ routes: [{ match: { path_prefix: /orders }, service: orders, auth: keys }]
             ways(setup);
         }
     }
+}
+
+/// The files of keys that a configuration names, in the order written.
+pub fn key_stores(config: &Config) -> Vec<PathBuf> {
+    let written = config.policies.iter().find(|written| written.key == Auth::KEY);
+    let ways = written.and_then(|written| written.meaning::<Ways>()).into_iter().flatten();
+    let mut found: Vec<PathBuf> = Vec::new();
+    for store in ways.filter_map(|(_, _, meant)| meant.key_store()) {
+        if !found.iter().any(|known| known == store) {
+            found.push(store.to_owned());
+        }
+    }
+    found
 }
 
 /// The ways of a configuration, ready to be asked.
