@@ -67,7 +67,7 @@ impl Place {
 /// What was meant by a word: for the policy that reads it.
 pub type Meaning = Arc<dyn Any + Send + Sync>;
 
-/// A word that was written, and is not `off`.
+/// A word that was written; at the top it may be `off`.
 #[derive(Clone)]
 pub struct Written {
     /// The word's key.
@@ -77,7 +77,19 @@ pub struct Written {
     pub(crate) meaning: Meaning,
 }
 
+/// The meaning of a word that is `off`.
+struct Off;
+
 impl Written {
+    pub(crate) fn off(key: &'static str, at: Path) -> Self {
+        Self { key, at, meaning: Arc::new(Off) }
+    }
+
+    /// Whether it was written as `off`.
+    pub fn is_off(&self) -> bool {
+        self.meaning.is::<Off>()
+    }
+
     /// What was meant, for the policy whose word it is.
     pub fn meaning<T: 'static>(&self) -> Option<&T> {
         self.meaning.downcast_ref()

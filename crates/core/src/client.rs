@@ -65,8 +65,38 @@ pub struct TlsFacts {
 pub struct ClientCert {
     /// The common name of the subject; empty when there is none.
     pub subject: Arc<str>,
-    /// Subject alternative names (DNS, URI, email).
-    pub sans: Vec<Arc<str>>,
+    /// Subject alternative names, in its order.
+    pub sans: Vec<San>,
+    /// SHA-256 of the whole certificate, in hexadecimal, lower case.
+    pub fingerprint: Arc<str>,
+}
+
+/// A subject alternative name (RFC 5280, 4.2.1.6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct San {
+    /// What it names.
+    pub kind: SanKind,
+    /// The name.
+    pub name: Arc<str>,
+}
+
+impl std::fmt::Display for San {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// What a subject alternative name names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SanKind {
+    /// A host.
+    Dns,
+    /// A resource, such as `spiffe://example.com/robot`.
+    Uri,
+    /// A mailbox.
+    Email,
+    /// An address.
+    Address,
 }
 
 /// `http` or `https`.

@@ -9,7 +9,7 @@ use tidegate_config::policy::Vocabulary;
 use tidegate_config::problem::Problems;
 use tidegate_core::policy::{Chain, Guarded, Policies, Shared, Table};
 
-use crate::auth::{Auth, RouteAuth};
+use crate::auth::{Auth, AuthFailures, RouteAuth};
 use crate::bots::Bots;
 use crate::cors::Cors;
 use crate::csrf::Csrf;
@@ -27,6 +27,7 @@ pub static VOCABULARY: Vocabulary = Vocabulary::new(|| ENTRIES.iter().map(|entry
 
 const ENTRIES: &[Entry] = &[
     Entry::of::<Auth>(),
+    Entry::of::<AuthFailures>(),
     Entry::of::<SecurityHeaders>(),
     Entry::of::<Ip>(),
     Entry::of::<RequireTls>(),

@@ -100,6 +100,11 @@ impl Gateway {
         Ok(Self { config: loaded.config, policies, warnings, world, client, tls: None, shared, router })
     }
 
+    /// The same, for connections whose handshake said this.
+    pub(crate) fn over(self, tls: Option<Arc<TlsFacts>>) -> Self {
+        Self { tls, ..self }
+    }
+
     /// The same, with services that answer like this. Without it nobody answers.
     pub(crate) fn answering(self, answer: impl FnMut(&str, &Call<'_>) -> Result<Answer, CallError> + 'static) -> Self {
         self.world.answering(answer);

@@ -191,9 +191,13 @@ impl Resolver<'_> {
         let Some(node) = document.tree.find(object) else { return Vec::new() };
         let mut found = Vec::new();
         for Line { word, .. } in self.vocabulary.of(place) {
-            let written = node.get(word.key).filter(|node| !node.is_null() && !node.is_off());
-            let Some(node) = written else { continue };
+            let Some(node) = node.get(word.key).filter(|node| !node.is_null()) else { continue };
             let at = object.join(word.key);
+            if node.is_off() {
+                // What is off by default need not be told; what is on unless it is written otherwise stands at the top.
+                found.extend((place == Place::Top).then(|| Written::off(word.key, at)));
+                continue;
+            }
             let meaning = (word.read)(&mut Reading { resolver: self, node, path: at.clone(), around });
             found.extend(meaning.map(|meaning| Written { key: word.key, at, meaning }));
         }

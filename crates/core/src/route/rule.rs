@@ -317,7 +317,7 @@ fn has_cert(expected: &ClientCertMatch, head: &Head<'_>) -> bool {
     let ClientCertMatch { subjects, sans } = expected;
     head.cert.is_some_and(|cert| {
         (subjects.is_empty() || subjects.contains(&cert.subject))
-            && (sans.is_empty() || sans.iter().any(|name| cert.sans.contains(name)))
+            && (sans.is_empty() || cert.sans.iter().any(|san| sans.contains(&san.name)))
     })
 }
 

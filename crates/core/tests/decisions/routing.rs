@@ -2,7 +2,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tidegate_config::config::Route;
-use tidegate_core::client::ClientCert;
+use tidegate_core::client::{ClientCert, San, SanKind};
 use tidegate_core::route::{Condition, Found, Params, Router};
 
 use crate::world::{Asked, ask, route};
@@ -273,9 +273,9 @@ fn who_asks_and_where_may_decide() {
     assert_eq!(find(&router, &request), "tls");
     request.client_ip = IpAddr::from([10, 1, 1, 1]);
     assert_eq!(find(&router, &request), "inside");
-    request.cert = Some(ClientCert { subject: "dev".into(), sans: vec!["ops".into()] });
+    request.cert = Some(ClientCert { subject: "dev".into(), sans: vec![San { kind: SanKind::Dns, name: "ops".into() }], ..ClientCert::default() });
     assert_eq!(find(&router, &request), "inside");
-    request.cert = Some(ClientCert { subject: "ops".into(), sans: Vec::new() });
+    request.cert = Some(ClientCert { subject: "ops".into(), ..ClientCert::default() });
     assert_eq!(find(&router, &request), "ops");
 }
 

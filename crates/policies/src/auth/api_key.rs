@@ -1,7 +1,9 @@
 //! `api_key`: who one is by a key that one was given. Only hashes of keys are kept.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use schemars::JsonSchema;
@@ -15,6 +17,7 @@ use tidegate_core::limiter::Limit;
 use tidegate_core::policy::World;
 
 use super::credential::Credential;
+use super::key_store::KeyStore;
 use super::way::{Bad, Finding, Kind, Meant, Proof, Way};
 use crate::policy::Setup;
 
@@ -26,6 +29,8 @@ pub(crate) struct ApiKeyFile {
     /// browser histories and in the logs of others, so that is off unless written.
     #[serde(default, rename = "in")]
     places: Vec<KeyFile>,
+    /// A file of keys, as `tidegate keys` makes it. What changes in it is in force within a second, without a reload.
+    store: Option<String>,
     /// Keys that are written here, for small set-ups. A text such as `ci:KEY:deploy,read;mary:KEY` stands for the users, keys and roles of several
     /// of them, so that all fit into one environment variable.
     #[serde(default)]
@@ -65,6 +70,7 @@ type Keys = HashMap<[u8; 32], Arc<Identity>>;
 
 struct Meaning {
     places: Vec<Credential>,
+    store: Option<PathBuf>,
     inline: Arc<Keys>,
     forward: bool,
 }
@@ -75,11 +81,16 @@ impl Kind for ApiKeyFile {
         if self.places.is_empty() {
             places.push(Credential::Header("x-api-key".into()));
         }
-        if self.inline.is_empty() {
-            reading.missing(at, "inline", "write a list of keys, each with its `key` and `user`");
+        if self.inline.is_empty() && self.store.is_none() {
+            reading.missing(
+                at,
+                "store",
+                "write the name of a file that `tidegate keys create` makes, or `inline` with a list of keys",
+            );
         }
+        let store = self.store.map(|store| reading.full_path(&at.join("store"), &store));
         let inline = Arc::new(inline(self.inline, name, &at.join("inline"), reading));
-        Some(Box::new(Meaning { places, inline, forward: self.forward.unwrap_or(false) }))
+        Some(Box::new(Meaning { places, store, inline, forward: self.forward.unwrap_or(false) }))
     }
 }
 
@@ -157,14 +168,20 @@ fn hash(key: &[u8]) -> [u8; 32] {
 }
 
 impl Meant for Meaning {
-    fn build(&self, name: &Arc<str>, _: &Path, _: &mut Setup<'_>) -> Arc<dyn Way> {
-        let Self { places, inline, forward } = self;
+    fn build(&self, name: &Arc<str>, at: &Path, setup: &mut Setup<'_>) -> Arc<dyn Way> {
+        let Self { places, store, inline, forward } = self;
+        let at = at.join("api_key").join("store");
         Arc::new(ApiKeys {
             name: Arc::clone(name),
             places: places.clone(),
             inline: Arc::clone(inline),
+            store: store.as_ref().and_then(|path| KeyStore::follow(name, path, (&at, setup))),
             forward: *forward,
         })
+    }
+
+    fn key_store(&self) -> Option<&std::path::Path> {
+        self.store.as_deref()
     }
 }
 
@@ -173,11 +190,12 @@ struct ApiKeys {
     name: Arc<str>,
     places: Vec<Credential>,
     inline: Arc<Keys>,
+    store: Option<Arc<KeyStore>>,
     forward: bool,
 }
 
 impl ApiKeys {
-    fn find(&self, exchange: &Exchange) -> Finding {
+    fn find(&self, exchange: &Exchange, now: Duration) -> Finding {
         let (mut shown, mut differ) = (None, false);
         for place in &self.places {
             place.visit(exchange, |key| {
@@ -185,22 +203,29 @@ impl ApiKeys {
                 differ |= *shown.get_or_insert(hash) != hash;
             });
         }
-        let bad =
-            |cause: &str| Finding::Bad(Bad { cause: cause.to_owned(), detail: "Invalid API key", challenge: None });
-        match shown {
-            None => Finding::Absent,
-            Some(_) if differ => bad("the request shows two different keys"),
-            Some(hash) => self
-                .inline
-                .get(&hash)
-                .map_or_else(|| bad("there is no such key"), |identity| Finding::Known(Arc::clone(identity))),
+        let known = match shown {
+            None => return Finding::Absent,
+            Some(_) if differ => Err("the request shows two different keys"),
+            Some(hash) => self.whose(&hash, now),
+        };
+        match known {
+            Ok(identity) => Finding::Known(identity),
+            Err(cause) => Finding::Bad(Bad { cause: cause.to_owned(), detail: "Invalid API key", challenge: None }),
+        }
+    }
+
+    fn whose(&self, hash: &[u8; 32], now: Duration) -> Result<Arc<Identity>, &'static str> {
+        match (self.inline.get(hash), &self.store) {
+            (Some(identity), _) => Ok(Arc::clone(identity)),
+            (None, Some(store)) => store.find(hash, now),
+            (None, None) => Err("there is no such key"),
         }
     }
 }
 
 impl Way for ApiKeys {
-    fn prove<'a>(&'a self, exchange: &'a mut Exchange, _: &'a dyn World) -> Proof<'a> {
-        Proof::Ready(self.find(exchange))
+    fn prove<'a>(&'a self, exchange: &'a mut Exchange, world: &'a dyn World) -> Proof<'a> {
+        Proof::Ready(self.find(exchange, world.wall()))
     }
 
     fn conceal(&self, exchange: &mut Exchange) {
@@ -327,7 +352,7 @@ routes: [{{ match: {{ path_prefix: / }}, service: s, auth: keys }}]"
         );
         let found = problems("auth: { a: { api_key: {} }, b: { api_key: { inline: [x, 'u:short', 'v:short'] } } }");
         for part in [
-            "auth.a.api_key: `inline` is missing",
+            "auth.a.api_key: `store` is missing",
             "inline: the key of entry 1 has 0 characters",
             "inline: the key of entry 2 has 5 characters",
             "inline: entry 3 has the key of another one",

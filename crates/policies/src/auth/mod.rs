@@ -2,14 +2,18 @@
 
 mod api_key;
 mod basic;
+mod client_cert;
 mod credential;
+mod failures;
 mod jwt;
+mod key_store;
 pub(crate) mod mapping;
 mod route;
 mod way;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -22,6 +26,8 @@ use tidegate_config::value::Name;
 
 use self::api_key::ApiKeyFile;
 use self::basic::BasicFile;
+use self::client_cert::ClientCertFile;
+pub(crate) use self::failures::AuthFailures;
 use self::jwt::JwtFile;
 pub(crate) use self::route::{Asked, RouteAuth, nothing_shown};
 pub(crate) use self::way::Way;
@@ -39,6 +45,8 @@ pub(crate) struct WayFile {
     api_key: Option<ApiKeyFile>,
     /// By a user name and a password.
     basic: Option<BasicFile>,
+    /// By the certificate with which the connection was opened.
+    client_cert: Option<ClientCertFile>,
     /// By a signed token.
     jwt: Option<JwtFile>,
 }
@@ -48,6 +56,7 @@ impl WayFile {
         let mut kinds = Kinds { name, at, reading, written: Vec::new(), meant: None };
         kinds.add("api_key", self.api_key);
         kinds.add("basic", self.basic);
+        kinds.add("client_cert", self.client_cert);
         kinds.add("jwt", self.jwt);
         let Kinds { written, meant, .. } = kinds;
         reading.one_of(at, &written, "a way is one of these");
@@ -110,6 +119,19 @@ routes: [{ match: { path_prefix: /orders }, service: orders, auth: keys }]
             ways(setup);
         }
     }
+}
+
+/// The files of keys that a configuration names, in the order written.
+pub fn key_stores(config: &Config) -> Vec<PathBuf> {
+    let written = config.policies.iter().find(|written| written.key == Auth::KEY);
+    let ways = written.and_then(|written| written.meaning::<Ways>()).into_iter().flatten();
+    let mut found: Vec<PathBuf> = Vec::new();
+    for store in ways.filter_map(|(_, _, meant)| meant.key_store()) {
+        if !found.iter().any(|known| known == store) {
+            found.push(store.to_owned());
+        }
+    }
+    found
 }
 
 /// The ways of a configuration, ready to be asked.

@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Instant;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -14,6 +15,7 @@ use tidegate_core::policy::{Decision, Gate, Phase, Stop, Verdict, World};
 use tidegate_core::rejection::{Rejection, RejectionKind};
 use tidegate_http1::Known;
 
+use super::failures::{Failures, failures};
 use super::way::{Bad, Finding, Proof, Way};
 use super::{Built, ways};
 use crate::policy::{Policy, Setup};
@@ -102,7 +104,14 @@ routes:
     }
 
     fn build(meaning: Option<&Asked>, at: &Path, setup: &mut Setup<'_>) {
-        let Some(asked) = meaning.filter(|asked| !asked.ways.is_empty()) else { return };
+        let Some(asked) = meaning.filter(|asked| !asked.ways.is_empty()) else {
+            if let Some(problem) =
+                setup.route.filter(|_| setup.config.server.require_auth).and_then(|route| unsaid(meaning, route))
+            {
+                setup.report(problem);
+            }
+            return;
+        };
         let built = ways(setup);
         let found = asked.ways.iter().filter_map(|(name, at)| {
             let way = built.find(name).cloned();
@@ -111,9 +120,18 @@ routes:
             }
             way
         });
-        let gate = Authenticate::new(found.collect(), asked.bad);
+        let found = found.collect();
+        let gate = Authenticate { failures: failures(setup), ..Authenticate::new(found, asked.bad) };
         setup.gate((Phase::Authenticate, Self::KEY), &"".into(), at, Arc::new(gate));
     }
+}
+
+/// Under `require_auth` a route says who may call, or that everybody may.
+fn unsaid(meaning: Option<&Asked>, route: &Route) -> Option<Problem> {
+    let text = format!("`{}` does not say who may call, and `server.require_auth` is on", route.name);
+    let problem =
+        Problem::error(route.at.clone(), text).see(Path::root().join("server").join("require_auth"), "this is on");
+    meaning.is_none().then(|| problem.help("write `auth`, with names of ways, or `auth: none` for everybody"))
 }
 
 fn unknown(name: &str, at: &Path, built: &Built) -> Problem {
@@ -130,12 +148,14 @@ struct Authenticate {
     bad: BadFile,
     /// For requests that show nothing.
     nothing: Rejection,
+    /// Who has shown too much that proved nothing.
+    failures: Option<Arc<Failures>>,
 }
 
 impl Authenticate {
     fn new(ways: Vec<Arc<dyn Way>>, bad: BadFile) -> Self {
         let nothing = nothing_shown(&ways);
-        Self { ways, bad, nothing }
+        Self { ways, bad, nothing, failures: None }
     }
 
     /// Asks the ways from this one on, of which any may have to wait.
@@ -167,6 +187,9 @@ impl Authenticate {
                 ControlFlow::Break(Ok(()))
             }
             Finding::Bad(bad) => {
+                if let (Some(failures), Some(now)) = (&self.failures, asking.now) {
+                    failures.count(exchange.client, now);
+                }
                 asking.refused.get_or_insert_with(|| refused(way, bad));
                 match self.bad {
                     BadFile::Refuse => ControlFlow::Break(Err(self.nobody(std::mem::take(asking)))),
@@ -193,13 +216,18 @@ impl Authenticate {
 #[derive(Default)]
 struct Asking {
     next: usize,
+    now: Option<Instant>,
     /// What is said of the first credential that proved nothing.
     refused: Option<Rejection>,
 }
 
 impl Gate for Authenticate {
     fn check<'a>(&'a self, exchange: &'a mut Exchange, world: &'a dyn World) -> Decision<'a> {
-        let mut asking = Asking::default();
+        let now = world.now();
+        if let Some(rejection) = self.failures.as_ref().and_then(|failures| failures.refusal(exchange.client, now)) {
+            return Decision::refuse(rejection);
+        }
+        let mut asking = Asking { now: Some(now), ..Asking::default() };
         while let Some(way) = self.ways.get(asking.next) {
             // One that waits is asked again below, where there is room for it.
             let Proof::Ready(finding) = way.prove(exchange, world) else {
@@ -327,6 +355,24 @@ routes:
         let sent = Gateway::of(&yaml("first")).send("GET /a\nX-First: wrong");
         assert_eq!(sent.exchange.trail.decided_by().unwrap().to_string(), "auth");
         assert_eq!(sent.cause.as_deref(), Some("there is no such key"));
+    }
+
+    #[test]
+    fn every_route_says_who_may_call_where_that_is_required() {
+        let required = yaml("first").replace("server: {", "server: { require_auth: on,");
+        let found = problems(&required);
+        assert_eq!(
+            found,
+            "error: routes[2]: `route-3` does not say who may call, and `server.require_auth` is on | write `auth`, with names of ways, or `auth: none` for everybody"
+        );
+        assert_eq!(
+            problems(&required.replace("path: /open }, service: s", "path: /open }, service: s, auth: none")),
+            ""
+        );
+        assert!(
+            problems(&required.replace("path: /open }, service: s", "path: /open }, service: s, auth: off"))
+                .contains("routes[2]: ")
+        );
     }
 
     #[test]

@@ -72,6 +72,11 @@ pub(crate) struct Bad {
 pub(crate) trait Meant: Send + Sync {
     /// Makes the way called `name`. It has no effects; what goes on is told to `setup`.
     fn build(&self, name: &Arc<str>, at: &Path, setup: &mut Setup<'_>) -> Arc<dyn Way>;
+
+    /// The file of keys that the way looks into.
+    fn key_store(&self) -> Option<&std::path::Path> {
+        None
+    }
 }
 
 /// A kind of way, as written: what stands below its key in `auth.NAME`.

@@ -1,18 +1,29 @@
 //! The few names that the gateway wants from an X.509 certificate (RFC 5280): whom it is for, and whom it names. It judges
 //! nothing: chains, dates and signatures are rustls' business, and only certificates that rustls has parsed come here.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tidegate_core::client::ClientCert;
+use aws_lc_rs::digest::{SHA256, digest};
+use tidegate_core::client::{ClientCert, San, SanKind};
 
 /// The identity that a client's certificate states.
 pub(crate) fn client(certificate: &[u8]) -> ClientCert {
     let names = Names::read(certificate).unwrap_or_default();
     ClientCert {
         subject: Arc::from(names.common_name.unwrap_or_default()),
-        sans: names.alternatives.iter().filter_map(Alternative::text).map(Arc::from).collect(),
+        sans: names.alternatives.iter().filter_map(Alternative::san).collect(),
+        fingerprint: hex(digest(&SHA256, certificate).as_ref()).into(),
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    // Writing to a String cannot fail.
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        write!(text, "{byte:02x}").ok();
+        text
+    })
 }
 
 /// The host names that a server's certificate is for, lower case: those of its alternative names, or the common name of a
@@ -41,12 +52,19 @@ const URI: u8 = 0x86;
 const ADDRESS: u8 = 0x87;
 
 impl Alternative<'_> {
-    fn text(&self) -> Option<String> {
-        match self.tag {
-            EMAIL | DNS | URI => printable(self.value).map(str::to_owned),
-            ADDRESS => self.address().map(|address| address.to_string()),
-            _ => None,
-        }
+    fn san(&self) -> Option<San> {
+        let kind = match self.tag {
+            EMAIL => SanKind::Email,
+            DNS => SanKind::Dns,
+            URI => SanKind::Uri,
+            ADDRESS => SanKind::Address,
+            _ => return None,
+        };
+        let name = match kind {
+            SanKind::Address => self.address()?.to_string(),
+            SanKind::Email | SanKind::Dns | SanKind::Uri => printable(self.value)?.to_owned(),
+        };
+        Some(San { kind, name: name.into() })
     }
 
     fn host(&self) -> Option<String> {

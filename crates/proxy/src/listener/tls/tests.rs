@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bytes::BytesMut;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use tidegate_config::config::{Certificate, FileText, UpstreamProtocol, UpstreamTls};
+use tidegate_core::client::SanKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
@@ -199,8 +200,17 @@ fn the_facts_name_the_subject_and_all_alternatives_of_a_client() {
     let (accepted, _) = shake(&server, &client(&tls, UpstreamProtocol::Auto), "api.example.com");
     let client = accepted.unwrap().0.client.unwrap();
     assert_eq!(&*client.subject, "robot 7");
-    let sans: Vec<&str> = client.sans.iter().map(|san| &**san).collect();
-    assert_eq!(sans, ["robot.example.com", "192.0.2.7", "robot@example.com", "spiffe://example.com/robot"]);
+    let sans: Vec<(SanKind, &str)> = client.sans.iter().map(|san| (san.kind, &*san.name)).collect();
+    assert_eq!(
+        sans,
+        [
+            (SanKind::Dns, "robot.example.com"),
+            (SanKind::Address, "192.0.2.7"),
+            (SanKind::Email, "robot@example.com"),
+            (SanKind::Uri, "spiffe://example.com/robot"),
+        ]
+    );
+    assert_eq!(client.fingerprint.len(), 64);
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn a_timeout_says_which_and_tls_says_who() {
     let tls = TlsFacts {
         server_name: Some("api.example.com".into()),
         protocol: "TLSv1.3",
-        client: Some(ClientCert { subject: "gateway".into(), sans: Vec::new() }),
+        client: Some(ClientCert { subject: "gateway".into(), ..ClientCert::default() }),
     };
     let line = line(&access(), Completed { end: End::Timeout("write idle"), tls: Some(&tls), ..completed(&none) });
     assert_eq!(line["end"], "timeout");
@@ -188,7 +188,7 @@ fn every_field_of_a_line_and_every_hidden_parameter_is_documented() {
     let tls = TlsFacts {
         server_name: Some("api.example.com".into()),
         protocol: "TLSv1.3",
-        client: Some(ClientCert { subject: "gateway".into(), sans: Vec::new() }),
+        client: Some(ClientCert { subject: "gateway".into(), ..ClientCert::default() }),
     };
     let whole = Completed {
         query: "a=1",
@@ -200,7 +200,7 @@ fn every_field_of_a_line_and_every_hidden_parameter_is_documented() {
     };
     let line = line(&AccessLog { headers: vec!["x-a".into()], ..access() }, whole);
     let keys = line.as_object().expect("an object").keys().map(String::as_str);
-    let hidden = query::CREDENTIALS.iter();
+    let hidden = query::CREDENTIALS.iter().copied();
     for word in keys.chain(hidden) {
         assert!(page.contains(&format!("`{word}`")), "docs/operations.md does not say what `{word}` is");
     }
