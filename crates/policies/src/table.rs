@@ -68,13 +68,13 @@ impl Table for AllPolicies {
             }
             Arc::new(Chain::new(setup.links))
         };
-        let of_routes = config.routes.iter().map(|route| build(Some(route))).collect();
-        let of_router = build(None);
+        let chains = config.routes.iter().map(|route| build(Some(route))).collect();
+        let router = build(None);
         if problems.has_errors() {
             return Err(problems);
         }
         let guarded = Guarded::new(guarded.iter().map(String::as_str));
-        Ok((Policies { routes: of_routes, router: of_router, guarded, jobs }, problems))
+        Ok((Policies { routes: chains, router, guarded, jobs }, problems))
     }
 }
 

@@ -23,7 +23,7 @@ use tidegate_http1::{HeadReader, Known, Limits, RequestHead, ResponseHead};
 use crate::{TABLE, VOCABULARY};
 
 /// The wall time at which every world begins: 2027-01-15, 08:00 UTC.
-pub(crate) const WALL: Duration = Duration::from_secs(1_800_000_000);
+pub(crate) const WALL: Duration = Duration::from_hours(500_000);
 
 /// What the gateway says to one request: `pass`, or `403 forbidden: Insufficient permissions`, and then each field of the reply on a line
 /// of its own.
@@ -150,7 +150,7 @@ impl Gateway {
             }
         }
         chain.reply(&exchange, &mut reply);
-        for field in reply.fields.iter() {
+        for field in &reply.fields {
             write!(said, "\n{}: {}", field.name, String::from_utf8_lossy(field.value)).unwrap();
         }
         Sent { said, exchange, cause }

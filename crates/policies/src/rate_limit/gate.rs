@@ -1,6 +1,7 @@
 //! A limit between a request and its target.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tidegate_config::value::PathPattern;
 use tidegate_core::exchange::Exchange;
@@ -81,27 +82,25 @@ impl RateGate {
         let weight = self.limit.weights.of(&exchange.head.method);
         let key = store::key(&elsewhere.limit, &self.counted(exchange));
         let patience = world.now() + self.limit.max_delay;
-        loop {
+        let outcome = loop {
             let outcome = match elsewhere.store.decide(world, &key, (&limit, weight)).await {
                 Ok(outcome) => outcome,
                 Err(why) => match elsewhere.store.on_unavailable {
                     OnUnavailable::Allow => return Ok(()),
                     OnUnavailable::Deny => return Err(unavailable(why.label()).into()),
-                    OnUnavailable::Local => self.ask(exchange, world, rated),
+                    OnUnavailable::Local => break self.ask(exchange, world, rated),
                 },
             };
             let again = outcome.retry_after.map(|after| world.now() + after);
-            match again.filter(|again| self.limit.mode == ModeFile::Delay && *again <= patience) {
-                Some(again) if !outcome.allowed => world.sleep(again).await,
-                _ => {
-                    self.tell(exchange, outcome);
-                    if !outcome.wait.is_zero() {
-                        world.sleep(world.now() + outcome.wait).await;
-                    }
-                    return if outcome.allowed { Ok(()) } else { Err(refusal(&outcome).into()) };
-                }
-            }
+            let waits = |again: &Instant| self.limit.mode == ModeFile::Delay && *again <= patience;
+            let Some(again) = again.filter(|again| !outcome.allowed && waits(again)) else { break outcome };
+            world.sleep(again).await;
+        };
+        self.tell(exchange, outcome);
+        if !outcome.wait.is_zero() {
+            world.sleep(world.now() + outcome.wait).await;
         }
+        if outcome.allowed { Ok(()) } else { Err(refusal(&outcome).into()) }
     }
 
     fn counted<'a>(&'a self, exchange: &'a Exchange) -> Counted<'a> {

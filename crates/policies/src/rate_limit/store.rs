@@ -228,12 +228,17 @@ impl Job for Telling {
         Box::pin(async move {
             loop {
                 let tally = self.redis.tally();
-                self.decisions.set(tally.decisions() as f64);
-                self.unavailable.set(tally.unavailable().map(|(_, count)| count).sum::<u64>() as f64);
+                self.decisions.set(number(tally.decisions()));
+                self.unavailable.set(number(tally.unavailable().map(|(_, count)| count).sum()));
                 world.sleep(world.now() + TELL).await;
             }
         })
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "nobody counts to 2^53 for a metric")]
+fn number(count: u64) -> f64 {
+    count as f64
 }
 
 impl fmt::Debug for Meaning {
