@@ -22,7 +22,8 @@ const SECRET: &str = "a secret that is known to nobody";
 /// A gateway that asks the way `main`, which is a `jwt` of these keys.
 fn yaml(jwt: &str) -> String {
     format!(
-        "auth: {{ main: {{ jwt: {{ {jwt} }} }} }}\n\
+        "auth_failures: off\n\
+         auth: {{ main: {{ jwt: {{ {jwt} }} }} }}\n\
          services: {{ a: {{ url: http://127.0.0.1:9001 }} }}\n\
          routes: [{{ match: {{ path_prefix: / }}, service: a, auth: main }}]"
     )
