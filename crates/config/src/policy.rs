@@ -154,12 +154,12 @@ impl Reading<'_, '_> {
 
     /// Reports a mistake.
     pub fn error(&mut self, at: &Path, message: impl Into<String>) {
-        self.resolver.error(at, message);
+        self.report(Problem::error(at.clone(), message));
     }
 
-    /// Reports a mistake or a warning with all that is to be said about it.
+    /// Reports a mistake or a warning with all that is to be said about it. It must have nothing of a secret's value.
     pub fn report(&mut self, problem: Problem) {
-        self.resolver.push(problem);
+        self.resolver.push_as_is(problem);
     }
 
     /// Reports a value that its own type refuses.

@@ -17,16 +17,28 @@ use crate::query;
 /// A query is decoded, the first of several values counts, and IPv4-mapped addresses count as IPv4. Path parameters and
 /// cookies are taken as they stand in the canonical path and in the field.
 pub fn of(key: &Key, exchange: &Exchange, pattern: &PathPattern) -> Option<u64> {
+    with_value(key, exchange, pattern, hash)
+}
+
+/// What `make` makes of what `key` names in a request, by the rules of [`of`].
+pub fn with_value<T>(
+    key: &Key,
+    exchange: &Exchange,
+    pattern: &PathPattern,
+    make: impl FnOnce(&[u8]) -> T,
+) -> Option<T> {
     let fields = &exchange.head.fields;
+    // Nobody is told apart by nothing.
+    let make = |value: &[u8]| (!value.is_empty()).then(|| make(value));
     match key {
-        Key::ClientIp => Some(match exchange.client.to_canonical() {
-            IpAddr::V4(address) => hash(&address.octets()),
-            IpAddr::V6(address) => hash(&address.octets()),
-        }),
-        Key::Header(name) => hash_of(fields.value(&**name)?),
-        Key::Cookie(name) => hash_of(query::cookies(fields, name).next()?),
-        Key::Query(name) => hash_of(query::values(exchange.asked_query(), name).next()?.as_bytes()),
-        Key::Path(name) => hash_of(exchange.params.value(pattern, name, exchange.asked_path())?.as_bytes()),
+        Key::ClientIp => match exchange.client.to_canonical() {
+            IpAddr::V4(address) => make(&address.octets()),
+            IpAddr::V6(address) => make(&address.octets()),
+        },
+        Key::Header(name) => make(fields.value(&**name)?),
+        Key::Cookie(name) => make(query::cookies(fields, name).next()?),
+        Key::Query(name) => make(query::values(exchange.asked_query(), name).next()?.as_bytes()),
+        Key::Path(name) => make(exchange.params.value(pattern, name, exchange.asked_path())?.as_bytes()),
     }
 }
 
@@ -42,11 +54,6 @@ pub fn set_cookie(name: &str, value: &str, max_age: Option<Duration>, secure: bo
         cookie.push_str("; Secure");
     }
     cookie
-}
-
-/// Nobody is told apart by nothing.
-fn hash_of(value: &[u8]) -> Option<u64> {
-    (!value.is_empty()).then(|| hash(value))
 }
 
 /// A hash of these bytes that never changes: FNV-1a of 64 bits, mixed once more, because its upper bits are poor for short texts

@@ -13,6 +13,7 @@ use tidegate_http1::{Known, RequestHead, ResponseHead, Target, authority};
 use crate::body::Body;
 use crate::client::{Peer, Scheme, TrustedProxies, client_address, client_scheme, host_of};
 use crate::identity::Identity;
+use crate::limiter::Standing;
 use crate::path::canonicalize;
 use crate::rejection::{Rejection, RejectionKind};
 use crate::request_id::RequestId;
@@ -46,6 +47,8 @@ pub struct Exchange {
     pub trail: Trail,
     /// Fields that the service is told, in place of any of the same name: nothing that the client sends can change them.
     pub told: Vec<(Arc<str>, Vec<u8>)>,
+    /// How the client stands with the limits that it was told of.
+    pub limits: Vec<Standing>,
     /// Values of `Set-Cookie` for the reply, whatever it will be.
     pub cookies: Vec<String>,
     /// What is kept until the exchange has ended, such as a place among those that are served at the same time.
@@ -90,6 +93,7 @@ impl Exchange {
             identity: None,
             trail: Trail::default(),
             told: Vec::new(),
+            limits: Vec::new(),
             cookies: Vec::new(),
             held: Vec::new(),
             path_length: 0,

@@ -18,6 +18,7 @@ use crate::clock::{Clock, ManualClock};
 use crate::exchange::{Exchange, Opening};
 use crate::expression::{Expression, Scope};
 use crate::identity::Identity;
+use crate::keys::{Entry, Journal, id_of};
 use crate::path::canonicalize;
 use crate::route::{Found, Head, Params, Router};
 
@@ -46,6 +47,28 @@ pub fn path(bytes: &[u8]) {
     {
         assert!(!lower.contains(hidden), "{path}");
     }
+}
+
+/// A text is a key or not; a file of keys means the same after it was written anew, line by line or as a whole.
+pub fn keys(bytes: &[u8]) {
+    if let Ok(id) = id_of(bytes) {
+        assert!(bytes.len() == 63 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{id}");
+    }
+    let mut journal = Journal::default();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        journal.read(line);
+        let Ok(entry) = Entry::parse(line) else { continue };
+        let written = entry.to_line().expect("JSON");
+        assert_eq!(Entry::parse(&written), Ok(entry), "a line changes its meaning");
+        assert_eq!(written.iter().filter(|byte| **byte == b'\n').count(), 1, "a line is not one line");
+    }
+    let mut condensed = Journal::default();
+    for entry in journal.condensed() {
+        condensed.read(&entry.to_line().expect("JSON"));
+    }
+    let mut living = journal.index().records();
+    living.retain(|record| record.revoked.is_none());
+    assert_eq!(condensed.index().records(), living, "a file changes its meaning");
 }
 
 fn is_dotted(segment: &str) -> bool {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::limiter::Limit;
+
 /// A caller who has proved who they are. Whatever a way cannot tell is empty.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Identity {
@@ -25,8 +27,8 @@ pub struct Identity {
     pub expires: Option<Duration>,
     /// All that the proof says, as an object; `Null` where it says no more than the above.
     pub claims: Value,
-    /// What is known of a caller's own rate limit, as written where the key was made: `100/s`.
-    pub rate: Option<Arc<str>>,
+    /// A rate limit of their own, over all routes.
+    pub rate: Option<Limit>,
 }
 
 impl Identity {

@@ -125,8 +125,8 @@ mod tests {
     }
 
     fn said(bots: &str, agents: &[&str]) -> String {
-        let lines: String = agents.iter().map(|agent| format!("\nUser-Agent: {agent}")).collect();
-        check(&yaml(bots), &format!("GET /{lines}"))
+        let lines = agents.iter().map(|agent| format!("User-Agent: {agent}"));
+        check(&yaml(bots), &["GET /".to_owned()].into_iter().chain(lines).collect::<Vec<_>>().join("\n"))
     }
 
     const REFUSED: &str = "403 bot_refused: This client is not allowed here";

@@ -84,7 +84,6 @@ credentials: off
 max_age: 10m
 private_network: off
 ";
-    const SHORT: Option<&'static str> = Some("origins");
     const EXAMPLE: &'static str = "\
 services: { orders: { url: http://127.0.0.1:9001 } }
 routes:

@@ -5,11 +5,14 @@ mod auth;
 mod bots;
 mod cors;
 mod csrf;
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity_headers;
 mod ip;
 mod origins;
 mod patterns;
 mod policy;
+mod rate_limit;
 mod requests;
 mod require;
 mod security_headers;

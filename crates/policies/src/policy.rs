@@ -102,18 +102,23 @@ pub(crate) struct Setup<'a> {
 
 impl<'a> Setup<'a> {
     /// Adds a gate to the chain. `name` tells several of one policy apart.
-    pub(crate) fn gate(
+    pub(crate) fn gate(&mut self, of: (Phase, &'static str), name: &Arc<str>, at: &Path, gate: Arc<dyn Gate>) {
+        self.shadowed_gate(of, name, (at, false), gate);
+    }
+
+    /// The same, with a word on whether the gate is in shadow mode whatever the route says.
+    pub(crate) fn shadowed_gate(
         &mut self,
         (phase, policy): (Phase, &'static str),
         name: &Arc<str>,
-        at: &Path,
+        (at, shadow): (&Path, bool),
         gate: Arc<dyn Gate>,
     ) {
         let name = Arc::clone(name);
         let route = self.route.map_or_else(|| Arc::from(""), |route| Arc::clone(&route.name));
         let tally = self.shared.tally((route, policy, Arc::clone(&name)));
-        let shadow = self.route.is_some_and(|route| route.shadow.iter().any(|shadowed| **shadowed == *policy));
-        self.links.push(Link { phase, policy, name, gate, shadow, tally, at: at.clone() });
+        let by_route = self.route.is_some_and(|route| route.shadow.iter().any(|shadowed| **shadowed == *policy));
+        self.links.push(Link { phase, policy, name, gate, shadow: shadow || by_route, tally, at: at.clone() });
     }
 
     /// Work that goes on for as long as the configuration is in use.

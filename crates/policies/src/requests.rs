@@ -172,8 +172,9 @@ mod tests {
             )
         };
         let post = |types: &[&str]| {
-            let lines: String = types.iter().map(|text| format!("\nContent-Type: {text}")).collect();
-            check(&yaml, &format!("POST /\nContent-Length: 3{lines}"))
+            let lines = types.iter().map(|text| format!("Content-Type: {text}"));
+            let post = ["POST /".to_owned(), "Content-Length: 3".to_owned()].into_iter().chain(lines);
+            check(&yaml, &post.collect::<Vec<_>>().join("\n"))
         };
         for taken in ["application/json", "Application/JSON; charset=utf-8", "application/json;x=\"a;b\"", "image/png"]
         {

@@ -18,7 +18,8 @@ use crate::policy::{Policy, Setup};
 /// The policy.
 pub(crate) struct SecurityHeaders;
 
-/// Headers that tell browsers to be careful, on every reply. `on` is the first four of them; each may be set, or dropped with `off`.
+/// Headers that tell browsers to be careful, on every reply. `on` is `nosniff`, `frame_options`, `referrer_policy` and `hsts`; each may be
+/// set, or dropped with `off`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SecurityHeadersFile {

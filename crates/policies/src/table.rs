@@ -16,6 +16,7 @@ use crate::csrf::Csrf;
 use crate::identity_headers::IdentityHeaders;
 use crate::ip::Ip;
 use crate::policy::{Entry, Setup};
+use crate::rate_limit::{GatewayLimits, LimitsMemory, RouteLimits};
 use crate::requests::Requests;
 use crate::require::Require;
 use crate::security_headers::SecurityHeaders;
@@ -30,6 +31,9 @@ const ENTRIES: &[Entry] = &[
     Entry::of::<SecurityHeaders>(),
     Entry::of::<Ip>(),
     Entry::of::<RequireTls>(),
+    Entry::of::<GatewayLimits>(),
+    Entry::of::<LimitsMemory>(),
+    Entry::of::<RouteLimits>(),
     Entry::of::<Bots>(),
     Entry::of::<Cors>(),
     Entry::of::<Csrf>(),
@@ -63,13 +67,13 @@ impl Table for AllPolicies {
             }
             Arc::new(Chain::new(setup.links))
         };
-        let of_routes = config.routes.iter().map(|route| build(Some(route))).collect();
-        let of_router = build(None);
+        let chains = config.routes.iter().map(|route| build(Some(route))).collect();
+        let router = build(None);
         if problems.has_errors() {
             return Err(problems);
         }
         let guarded = Guarded::new(guarded.iter().map(String::as_str));
-        Ok((Policies { routes: of_routes, router: of_router, guarded, jobs }, problems))
+        Ok((Policies { routes: chains, router, guarded, jobs }, problems))
     }
 }
 

@@ -23,7 +23,7 @@ use tidegate_http1::{HeadReader, Known, Limits, RequestHead, ResponseHead};
 use crate::{TABLE, VOCABULARY};
 
 /// The wall time at which every world begins: 2027-01-15, 08:00 UTC.
-pub(crate) const WALL: Duration = Duration::from_secs(1_800_000_000);
+pub(crate) const WALL: Duration = Duration::from_hours(500_000);
 
 /// What the gateway says to one request: `pass`, or `403 forbidden: Insufficient permissions`, and then each field of the reply on a line
 /// of its own.
@@ -65,6 +65,8 @@ pub(crate) struct Sent {
     pub(crate) said: String,
     /// As the service would see it, but for what forwarding adds.
     pub(crate) exchange: Exchange,
+    /// The number of its route.
+    pub(crate) route: Option<usize>,
     /// What the log is told of a refusal.
     pub(crate) cause: Option<String>,
 }
@@ -107,23 +109,35 @@ impl Gateway {
 
     /// The same, with services that answer like this. Without it nobody answers.
     pub(crate) fn answering(self, answer: impl FnMut(&str, &Call<'_>) -> Result<Answer, CallError> + 'static) -> Self {
-        *self.world.services.borrow_mut() = Box::new(answer);
+        self.world.answering(answer);
         self
     }
 
     /// Sends a request, given as the lines of its head: the version, a `Host` where none is written, and a body as long as
     /// `Content-Length` says, are added.
     pub(crate) fn send(&self, request: &str) -> Sent {
+        self.world.finish(self.exchange(request))
+    }
+
+    /// A request that has to wait: it is to be moved on with [`FakeWorld::turn`].
+    pub(crate) fn sending<'a>(&'a self, request: &'a str) -> Local<'a, ()> {
+        Box::pin(async {
+            self.exchange(request).await;
+        })
+    }
+
+    async fn exchange(&self, request: &str) -> Sent {
         let mut exchange = self.open(request);
         let mut params = Params::new();
         let found = self.router.find(&tidegate_core::route::Head::of(&exchange), &mut params);
         exchange.params = params;
         self.policies.guarded.strip(&mut exchange.head.fields);
-        let chain = match found {
-            Found::Route(number) => &self.policies.routes[number],
-            Found::NotFound | Found::MethodNotAllowed(_) | Found::Options(_) => &self.policies.router,
+        let route = match found {
+            Found::Route(number) => Some(number),
+            Found::NotFound | Found::MethodNotAllowed(_) | Found::Options(_) => None,
         };
-        let verdict = self.world.finish(chain.check(&mut exchange, &self.world));
+        let chain = route.map_or(&self.policies.router, |number| &self.policies.routes[number]);
+        let verdict = chain.check(&mut exchange, &self.world).await;
         let (mut said, mut reply, mut cause) = ("pass".to_owned(), ResponseHead::default(), None);
         match verdict {
             Ok(()) => {}
@@ -139,10 +153,10 @@ impl Gateway {
             }
         }
         chain.reply(&exchange, &mut reply);
-        for field in reply.fields.iter() {
+        for field in &reply.fields {
             write!(said, "\n{}: {}", field.name, String::from_utf8_lossy(field.value)).unwrap();
         }
-        Sent { said, exchange, cause }
+        Sent { said, exchange, route, cause }
     }
 
     fn open(&self, request: &str) -> Exchange {
@@ -213,6 +227,11 @@ impl Default for FakeWorld {
 }
 
 impl FakeWorld {
+    /// Has services answer like this.
+    pub(crate) fn answering(&self, answer: impl FnMut(&str, &Call<'_>) -> Result<Answer, CallError> + 'static) {
+        *self.services.borrow_mut() = Box::new(answer);
+    }
+
     /// Moves the clock on.
     pub(crate) fn advance(&self, by: Duration) {
         self.clock.advance(by);

@@ -2,6 +2,7 @@
 //! why the last reload was refused.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ pub(crate) struct InUse {
     /// Names and addresses of everything that listens.
     pub(crate) listeners: Vec<(Arc<str>, SocketAddr)>,
     pub(crate) token: Option<Secret>,
+    /// Files of API keys.
+    pub(crate) key_files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -111,6 +114,16 @@ impl Status {
 
     pub(crate) fn token(&self) -> Option<Secret> {
         self.state().in_use.token.clone()
+    }
+
+    /// Files of API keys that the configuration names.
+    pub(crate) fn key_files(&self) -> Vec<PathBuf> {
+        self.state().in_use.key_files.clone()
+    }
+
+    /// The time since 1970.
+    pub(crate) fn wall(&self) -> Duration {
+        self.clock.wall()
     }
 
     pub(crate) fn shown(&self) -> Arc<str> {

@@ -282,14 +282,7 @@ fn the_documented_command_line_is_the_one_that_exists() {
     let (intro, _) = page.split_once("<!-- help -->").expect("the mark before the help texts");
     let mut command = Cli::command().term_width(100);
     command.build();
-    let mut expected = format!(
-        "{intro}<!-- help -->\n\n## tidegate\n\n```text\n{}```\n",
-        trimmed(&command.render_long_help().to_string())
-    );
-    for sub in command.get_subcommands_mut().filter(|sub| sub.get_name() != "help") {
-        let help = trimmed(&sub.render_long_help().to_string());
-        expected.extend(["\n## tidegate ", sub.get_name(), "\n\n```text\n", &*help, "```\n"]);
-    }
+    let expected = format!("{intro}<!-- help -->\n{}", help(&mut command, "tidegate"));
     if std::env::var_os("UPDATE").is_some() {
         fs::write(&path, &expected).expect("written");
     } else {
@@ -297,6 +290,11 @@ fn the_documented_command_line_is_the_one_that_exists() {
     }
 }
 
-fn trimmed(help: &str) -> String {
-    help.lines().flat_map(|line| [line.trim_end(), "\n"]).collect()
+/// The help of a command, and of those below it.
+fn help(command: &mut clap::Command, name: &str) -> String {
+    let long = command.render_long_help().to_string();
+    let long: String = long.lines().flat_map(|line| [line.trim_end(), "\n"]).collect();
+    let below = command.get_subcommands_mut().filter(|below| below.get_name() != "help");
+    let below: String = below.map(|below| help(below, &[name, " ", below.get_name()].concat())).collect();
+    format!("\n## {name}\n\n```text\n{long}```\n{below}")
 }

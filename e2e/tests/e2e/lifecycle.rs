@@ -356,7 +356,7 @@ fn the_environment_wins_over_the_file() {
         .env("SERVER_PORT", "tcp://10.0.0.1:80")
         .run("services: { auth: { url: http://127.0.0.1:9 } }\nroutes: [{ match: { path: / }, service: auth }]\n");
     assert_eq!(gateway.get("/").text(), "from the environment");
-    let mut refused = Plan::new().env("RATE_LIMIT_GLOBAL", "100").spawn(&answering("x"));
+    let mut refused = Plan::new().env("TIDEGATE_CACHE_DEFAULT_TTL", "300").spawn(&answering("x"));
     assert_eq!(refused.exit().code(), Some(1));
     assert!(refused.shown().contains("not supported yet"), "{}", refused.shown());
     let mut unknown = Plan::new().env("TIDEGATE_SEVER_PORT", "1").spawn(&answering("x"));

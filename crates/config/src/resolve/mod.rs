@@ -111,6 +111,11 @@ impl Resolver<'_> {
         self.problems.push(if is_secret && problem.part == Part::Value { problem.without_value() } else { problem });
     }
 
+    /// For problems that are known to have nothing of a secret's value.
+    pub(crate) fn push_as_is(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
     /// Nobody reads on: what is the same mistake a thousand times shall not take minutes to say.
     fn is_full(&self) -> bool {
         self.problems.len() >= MAX_PROBLEMS

@@ -42,7 +42,8 @@ pub fn id_of(presented: &[u8]) -> Result<&str, Malformed> {
     let rest = presented.strip_prefix(PREFIX).ok_or(Malformed::Foreign)?;
     let (id, rest) = rest.split_at_checked(ID_CHARACTERS).ok_or(Malformed::Foreign)?;
     let rest = rest.strip_prefix(b"_").ok_or(Malformed::Foreign)?;
-    let id = std::str::from_utf8(id).map_err(|_| Malformed::Foreign)?;
+    let is_id = id.iter().all(u8::is_ascii_alphanumeric);
+    let id = std::str::from_utf8(id).ok().filter(|_| is_id).ok_or(Malformed::Foreign)?;
     let Some((_, given)) = rest.split_at_checked(SECRET_CHARACTERS) else { return Err(Malformed::Mistyped) };
     let signed = presented.len() - given.len();
     let is_right = presented.get(..signed).is_some_and(|signed| checksum(signed).as_bytes() == given);
@@ -103,7 +104,9 @@ mod tests {
     fn what_is_no_key_is_told_from_what_was_mistyped() {
         let key = text("abcdefgh", &[1; 32]);
         assert_eq!(id_of(key.as_bytes()), Ok("abcdefgh"));
-        for foreign in ["", "tg_", "tg_abcdefgh", "Bearer x", "sk_abcdefgh_", "tg_abcdefghx"] {
+        for foreign in
+            ["", "tg_", "tg_abcdefgh", "Bearer x", "sk_abcdefgh_", "tg_abcdefghx", "tg_abc\nefgh_", "tg_abcdéfg_"]
+        {
             assert_eq!(id_of(foreign.as_bytes()), Err(Malformed::Foreign), "{foreign}");
         }
         let (cut, longer) = (&key[..62], format!("{key}0"));

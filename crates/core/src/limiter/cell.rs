@@ -207,7 +207,7 @@ mod tests {
             steps in prop::collection::vec((0..SECOND / 4, 0_u64..20, prop::option::of(0..SECOND)), 1..100),
         ) {
             let cell = cell(algorithms()[which], amount);
-            let keyed = Store::new(1, std::hash::RandomState::new()).keyed(*cell.limit());
+            let keyed = std::sync::Arc::new(Store::new(1, std::hash::RandomState::new())).keyed(*cell.limit());
             let mut now = 0;
             for (pause, weight, patience) in steps {
                 now += pause;

@@ -10,7 +10,10 @@ mod store;
 mod table;
 mod token_bucket;
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use tidegate_config::value::RequestRate;
 
 pub use cell::Cell;
 pub use slots::{Place, Slots};
@@ -118,6 +121,14 @@ impl Limit {
         if count > most { Err(TooMany(most)) } else { Ok(Self { algorithm, rate }) }
     }
 
+    /// A token bucket of this rate, which holds as much as comes in the rate's time unless `burst` says otherwise; `None` if there is
+    /// no such rate.
+    pub fn bucket(written: RequestRate, burst: Option<u64>) -> Option<Self> {
+        let amount = u64::from(written.requests);
+        let algorithm = Algorithm::TokenBucket { burst: burst.unwrap_or(amount) };
+        Self::new(algorithm, Rate::new(amount, written.per)?).ok()
+    }
+
     /// How it counts.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
@@ -144,6 +155,17 @@ pub struct Outcome {
     pub reset_after: Duration,
     /// If it was refused: when the same request would pass. `None` if never, because it weighs more than the limit.
     pub retry_after: Option<Duration>,
+}
+
+/// How a request stands with a limit that its client is told of.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// The limit's name.
+    pub name: Arc<str>,
+    /// What it is, as an item of `RateLimit-Policy`.
+    pub policy: Arc<str>,
+    /// What it said.
+    pub outcome: Outcome,
 }
 
 /// What is asked of a limit.

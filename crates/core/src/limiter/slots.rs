@@ -43,8 +43,8 @@ pub struct Slots<H = RandomState> {
 }
 
 impl<H: BuildHasher> Slots<H> {
-    pub(super) fn new(store: Arc<Store<H>>, number: u64, max: u32) -> Arc<Self> {
-        Arc::new(Self { store, number, max, shared: Shared::new() })
+    pub(super) fn new(store: Arc<Store<H>>, number: u64, max: u32) -> Self {
+        Self { store, number, max, shared: Shared::new() }
     }
 
     /// A place for one more request of this key; `None` if all are taken.
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn slots(max_keys: usize, max: u32) -> Arc<Slots> {
-        Store::new(max_keys, RandomState::new()).slots(max)
+        Arc::new(Arc::new(Store::new(max_keys, RandomState::new())).slots(max))
     }
 
     #[test]

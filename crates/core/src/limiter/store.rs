@@ -37,15 +37,15 @@ pub struct Store<H = RandomState> {
 
 impl<H: BuildHasher> Store<H> {
     /// For `max_keys` that are busy at once. `hasher` must hash by random keys, or clients could choose with whom they share a slot.
-    pub fn new(max_keys: usize, hasher: H) -> Arc<Self> {
-        Arc::new(Self {
+    pub fn new(max_keys: usize, hasher: H) -> Self {
+        Self {
             hasher,
             limits: AtomicU64::new(0),
             shared: AtomicU64::new(0),
             buckets: Table::new(max_keys),
             logs: Table::new(max_keys / KEYS_FOR_A_LOG),
             counts: Table::new(max_keys / KEYS_FOR_A_COUNT),
-        })
+        }
     }
 
     /// A limit that counts each key by itself. Nobody has done anything yet.
@@ -54,7 +54,7 @@ impl<H: BuildHasher> Store<H> {
     }
 
     /// A limit of `max` requests of each key that are under way at once.
-    pub fn slots(self: &Arc<Self>, max: u32) -> Arc<Slots<H>> {
+    pub fn slots(self: &Arc<Self>, max: u32) -> Slots<H> {
         Slots::new(Arc::clone(self), self.number(), max)
     }
 
@@ -168,7 +168,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     fn store(max_keys: usize) -> Arc<Store<Fixed>> {
-        Store::new(max_keys, Fixed::default())
+        Arc::new(Store::new(max_keys, Fixed::default()))
     }
 
     fn limit(algorithm: Algorithm, amount: u64, period: Duration) -> Limit {

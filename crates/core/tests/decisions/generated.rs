@@ -10,6 +10,19 @@ use tidegate_core::fuzzing;
 /// Bytes that mean something in a path, so that generated ones get past the first check.
 const PATH_BYTES: &[u8] = b"//////....%%%%%22225ecCfF0aAbz;?#\\=&*~ \x00\xc3\xa9{}";
 
+/// Lines of a file of keys, some of them broken.
+const KEY_LINES: &[&str] = &[
+    KEY_LINE,
+    "{\"id\":\"abcdefgh\",\"revoked\":7}",
+    "{\"id\":\"abcdefgh\",\"revoked\":-7}",
+    "{\"id\":\"ab",
+    "",
+    "\r",
+    "[]",
+];
+
+const KEY_LINE: &str = r#"{"id":"abcdefgh","hash":"00ff000000000000000000000000000000000000000000000000000000000001","name":"é\"\\","rate":"600/m","created":1}"#;
+
 /// What expressions consist of.
 const WORDS: &[&str] = &[
     "&&",
@@ -75,6 +88,11 @@ fn path_seeds_do_no_harm() {
 }
 
 #[test]
+fn key_seeds_do_no_harm() {
+    over_seeds("keys", fuzzing::keys);
+}
+
+#[test]
 fn router_seeds_do_no_harm() {
     over_seeds("router", fuzzing::router);
 }
@@ -103,6 +121,11 @@ proptest! {
     #[test]
     fn no_text_breaks_an_expression(text in ".*") {
         fuzzing::expression(text.as_bytes());
+    }
+
+    #[test]
+    fn no_lines_break_a_file_of_keys(lines in vec(prop::sample::select(KEY_LINES), 0..8), text in ".*") {
+        fuzzing::keys([&*lines.join("\n"), &*text].concat().as_bytes());
     }
 
     #[test]

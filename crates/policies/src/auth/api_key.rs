@@ -13,6 +13,7 @@ use tidegate_config::problem::{Path, Problem};
 use tidegate_config::value::RequestRate;
 use tidegate_core::exchange::Exchange;
 use tidegate_core::identity::Identity;
+use tidegate_core::limiter::Limit;
 use tidegate_core::policy::World;
 
 use super::credential::Credential;
@@ -155,7 +156,7 @@ impl InlineKeyFile {
             permissions: list(self.permissions),
             scopes: list(self.scopes),
             tenant: self.tenant.map(text),
-            rate: self.rate.map(|rate| rate.to_string().into()),
+            rate: self.rate.and_then(|rate| Limit::bucket(rate, None)),
             ..Identity::default()
         }
     }
@@ -247,6 +248,7 @@ impl Way for ApiKeys {
 mod tests {
     use std::fmt::Write as _;
 
+    use super::*;
     use crate::testing::{Gateway, check, problems};
 
     const MARY: &str = "the-key-that-mary-was-given";
@@ -283,10 +285,10 @@ routes: [{{ match: {{ path_prefix: / }}, service: s, auth: keys }}]"
             (&*identity.way, identity.user.as_deref(), identity.tenant.as_deref()),
             ("keys", Some("mary"), Some("t1"))
         );
-        assert_eq!(identity.roles, ["admin".into()]);
+        assert_eq!(identity.roles, ["admin"].map(Arc::from));
         assert!(!sent.exchange.head.fields.contains("x-api-key"));
         let sent = gateway.send(&format!("GET /a\nX-API-Key: {CI}"));
-        assert_eq!(sent.exchange.identity.unwrap().roles, ["deploy".into(), "read".into()]);
+        assert_eq!(sent.exchange.identity.unwrap().roles, ["deploy", "read"].map(Arc::from));
     }
 
     #[test]

@@ -158,8 +158,8 @@ routes: [{{ match: {{ path_prefix: / }}, service: s, auth: machines }}]"
         Gateway::with_files(&yaml, &files)
     }
 
-    fn facts(client: Option<ClientCert>) -> Option<Arc<TlsFacts>> {
-        Some(Arc::new(TlsFacts { server_name: None, protocol: "TLSv1.3", client }))
+    fn facts(client: Option<ClientCert>) -> Arc<TlsFacts> {
+        Arc::new(TlsFacts { server_name: None, protocol: "TLSv1.3", client })
     }
 
     fn robot() -> ClientCert {
@@ -186,7 +186,7 @@ routes: [{{ match: {{ path_prefix: / }}, service: s, auth: machines }}]"
             ("san_email", "robot@example.com", vec!["mail".into()]),
             ("fingerprint", "ab12", vec![]),
         ] {
-            let gateway = gateway(user).over(facts(Some(robot())));
+            let gateway = gateway(user).over(Some(facts(Some(robot()))));
             let identity = gateway.send("GET /").exchange.identity.unwrap();
             assert_eq!((identity.user.as_deref(), &identity.roles), (Some(expected), &roles), "{user}");
             assert_eq!(identity.claim(["subject"]), Some(&json!("robot")));
@@ -198,9 +198,9 @@ routes: [{{ match: {{ path_prefix: / }}, service: s, auth: machines }}]"
         let challenge = "\nwww-authenticate: ClientCertificate realm=\"machines\"";
         for (tls, said) in [
             (None, "401 credential_missing: Missing client certificate"),
-            (facts(None), "401 credential_missing: Missing client certificate"),
+            (Some(facts(None)), "401 credential_missing: Missing client certificate"),
             (
-                facts(Some(ClientCert { subject: "robot".into(), ..ClientCert::default() })),
+                Some(facts(Some(ClientCert { subject: "robot".into(), ..ClientCert::default() }))),
                 "401 credential_invalid: Invalid client certificate",
             ),
         ] {

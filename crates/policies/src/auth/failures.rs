@@ -3,8 +3,8 @@
 
 use std::hash::RandomState;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
@@ -12,11 +12,11 @@ use serde::Deserialize;
 use tidegate_config::policy::{Place, Reading};
 use tidegate_config::problem::Path;
 use tidegate_config::value::RequestRate;
-use tidegate_core::balance::Nanos;
-use tidegate_core::limiter::{Algorithm, Keyed, Limit, Now, Rate, Store};
+use tidegate_core::limiter::{Keyed, Limit, Now, Store};
 use tidegate_core::rejection::{Rejection, RejectionKind};
 
 use crate::policy::{Policy, Setup};
+use crate::shared::moment::Origin;
 
 /// The policy.
 pub(crate) struct AuthFailures;
@@ -77,9 +77,7 @@ routes: [{ match: { path_prefix: /orders }, service: orders, auth: keys }]
 
 impl Meaning {
     fn limit(self) -> Option<Limit> {
-        let rate = Rate::new(self.rate.requests.into(), self.rate.per)?;
-        let burst = u64::from(self.burst);
-        Limit::new(Algorithm::TokenBucket { burst }, rate).ok().filter(|_| burst > 0)
+        Limit::bucket(self.rate, Some(self.burst.into())).filter(|_| self.burst > 0)
     }
 }
 
@@ -91,11 +89,9 @@ pub(super) fn failures(setup: &Setup<'_>) -> Option<Arc<Failures>> {
     }
     let meaning = written.and_then(|written| written.meaning()).copied().unwrap_or(DEFAULT);
     let limit = meaning.limit()?;
-    Some(
-        setup
-            .shared
-            .keep(format!("auth_failures {} {}", meaning.rate, meaning.burst), || Failures::new(limit, meaning.burst)),
-    )
+    let origin = setup.shared.keep("origin", Origin::default);
+    let identity = format!("auth_failures {} {}", meaning.rate, meaning.burst);
+    Some(setup.shared.keep(identity, || Failures::new(limit, meaning.burst, origin)))
 }
 
 /// Addresses that are counted at once.
@@ -108,36 +104,35 @@ pub(super) struct Failures {
     interval: Duration,
     /// After so long without a failure of anybody, everybody may fail as often as at first.
     memory: Duration,
-    /// The origin of times.
-    origin: OnceLock<Instant>,
+    origin: Arc<Origin>,
     /// When somebody failed last, in nanoseconds, and one more; 0 is never.
     latest: AtomicU64,
 }
 
 impl Failures {
-    fn new(limit: Limit, burst: u32) -> Self {
+    fn new(limit: Limit, burst: u32, origin: Arc<Origin>) -> Self {
         let nanos = limit.rate().period().as_nanos() / u128::from(limit.rate().amount());
         let interval = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         Self {
-            counts: Store::new(MOST_ADDRESSES, RandomState::new()).keyed(limit),
+            counts: Arc::new(Store::new(MOST_ADDRESSES, RandomState::new())).keyed(limit),
             interval,
             memory: interval.saturating_mul(burst),
-            origin: OnceLock::new(),
+            origin,
             latest: AtomicU64::new(0),
         }
     }
 
     /// Counts a credential that proved nothing.
     pub(super) fn count(&self, client: IpAddr, now: Instant) {
-        let now = self.since(now);
-        self.latest.fetch_max(now.mono.0 + 1, Relaxed);
+        let now = self.moment(now);
+        self.latest.fetch_max(now.mono.0.saturating_add(1), Relaxed);
         self.counts.decide(&network(client), 1, now);
     }
 
     /// What is said to those who have tried too often.
     pub(super) fn refusal(&self, client: IpAddr, now: Instant) -> Option<Rejection> {
         let latest = self.latest.load(Relaxed).checked_sub(1)?;
-        let now = self.since(now);
+        let now = self.moment(now);
         if Duration::from_nanos(now.mono.0.saturating_sub(latest)) > self.memory {
             return None;
         }
@@ -152,10 +147,8 @@ impl Failures {
         Some(Rejection::new(RejectionKind::TooManyRequests, "too_many_failures", detail).retry_after(seconds.max(1)))
     }
 
-    fn since(&self, now: Instant) -> Now {
-        let origin = *self.origin.get_or_init(|| now);
-        let nanos = now.saturating_duration_since(origin).as_nanos();
-        Now { mono: Nanos(u64::try_from(nanos).unwrap_or(u64::MAX - 1)), wall: Duration::ZERO }
+    fn moment(&self, now: Instant) -> Now {
+        Now { mono: self.origin.since(now), wall: Duration::ZERO }
     }
 }
 

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use tidegate_config::problem::{Path, Problem};
 use tidegate_core::identity::Identity;
 use tidegate_core::keys::{Index, KeyError, Record};
+use tidegate_core::limiter::Limit;
 use tidegate_core::policy::{Job, Local, World};
 
 use crate::policy::Setup;
@@ -91,7 +92,7 @@ fn identity(way: &Arc<str>, record: &Record) -> Identity {
         scopes: record.scopes.clone(),
         tenant: record.tenant.clone(),
         expires: record.expires.map(Duration::from_secs),
-        rate: record.rate.map(|rate| rate.to_string().into()),
+        rate: record.rate.and_then(|rate| Limit::bucket(rate, record.burst.map(u64::from))),
         ..Identity::default()
     }
 }
@@ -141,7 +142,7 @@ mod tests {
     use std::path::PathBuf;
 
     use aws_lc_rs::digest::{SHA256, digest};
-    use tidegate_core::keys::{Entry, Record};
+    use tidegate_core::keys::{Digest, Entry, Record};
 
     use super::*;
     use crate::shared::key_file::{Opening, change};
@@ -163,9 +164,9 @@ mod tests {
 
         /// Writes a key whose text is its id, three times.
         fn put(&self, id: &str, besides: &str) {
-            let sum: String =
-                digest(&SHA256, id.repeat(3).as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-            let line = format!(r#"{{"id":"{id}","hash":"{sum}","name":"name-{id}","created":1{besides}}}"#);
+            let sum = digest(&SHA256, id.repeat(3).as_bytes());
+            let sum = serde_json::to_string(&Digest(sum.as_ref().try_into().unwrap())).unwrap();
+            let line = format!(r#"{{"id":"{id}","hash":{sum},"name":"name-{id}","created":1{besides}}}"#);
             self.write(Entry::parse(line.as_bytes()).unwrap());
         }
 
@@ -210,7 +211,10 @@ routes: [{{ match: {{ path_prefix: / }}, service: s, auth: keys }}]",
             (&*identity.way, identity.user.as_deref(), identity.tenant.as_deref()),
             ("keys", Some("mary"), Some("t1"))
         );
-        assert_eq!((&*identity.roles, identity.rate.as_deref()), (&["admin".into()][..], Some("100/s")));
+        assert_eq!(
+            (&*identity.roles, identity.rate.map(|limit| limit.rate().amount())),
+            (&["admin".into()][..], Some(100))
+        );
         assert_eq!(identity.expires, Some(Duration::from_secs(1_900_000_000)));
         assert_eq!(who(&gateway, "bbbbbbbb"), "name-bbbbbbbb");
         assert_eq!(who(&gateway, "cccccccc"), "there is no such key");

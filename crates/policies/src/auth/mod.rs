@@ -7,7 +7,7 @@ mod credential;
 mod failures;
 mod jwt;
 mod key_store;
-mod mapping;
+pub(crate) mod mapping;
 mod route;
 mod way;
 

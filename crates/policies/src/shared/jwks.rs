@@ -206,3 +206,168 @@ impl Fetching {
         self.ended.send_replace(());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+    use std::task::{Context, Waker};
+
+    use tidegate_core::policy::{Answer, CallError};
+    use tidegate_http1::Fields;
+
+    use super::super::signing::{Signer, key_set};
+    use super::*;
+    use crate::testing::FakeWorld;
+
+    fn source() -> Source {
+        Source {
+            way: "main".into(),
+            address: "https://idp.test/keys".to_owned(),
+            service: "auth/main".into(),
+            target: "/keys".to_owned(),
+            algorithms: vec![Algorithm::ES256],
+            refresh: Duration::from_secs(600),
+            timeout: Duration::from_secs(5),
+            min_refresh: Duration::from_secs(10),
+        }
+    }
+
+    /// A provider, and how often it was asked.
+    #[derive(Clone, Default)]
+    struct Provider {
+        publishes: Rc<RefCell<Option<String>>>,
+        asked: Rc<Cell<u32>>,
+    }
+
+    impl Provider {
+        fn publish(&self, keys: &[&str]) {
+            let keys: Vec<_> = keys.iter().map(|id| Signer::new("ES256").jwk(id)).collect();
+            *self.publishes.borrow_mut() = Some(key_set(&keys));
+        }
+
+        fn world(&self) -> FakeWorld {
+            let world = FakeWorld::default();
+            let provider = self.clone();
+            world.answering(move |service, call| {
+                assert_eq!((service, &*call.head.target), ("auth/main", "/keys"));
+                assert_eq!(call.head.method, Method::GET);
+                provider.asked.set(provider.asked.get() + 1);
+                let body = provider.publishes.borrow().clone().ok_or(CallError("it is down".to_owned()))?;
+                Ok(Answer { status: StatusCode::OK, fields: Fields::new(), body: body.into() })
+            });
+            world
+        }
+    }
+
+    fn knows(keys: &Keys, id: &str) -> bool {
+        keys.now().as_ref().is_some_and(|set| set.named(Some(id)).next().is_some())
+    }
+
+    fn poll(work: &mut Local<'_, ()>) -> bool {
+        work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    fn shown(gauges: &Gauges) -> Vec<f64> {
+        gauges.read().into_iter().map(|(_, value)| value).collect()
+    }
+
+    #[test]
+    fn keys_are_fetched_again_and_again_and_a_new_set_replaces_the_old_one() {
+        let (provider, gauges) = (Provider::default(), Gauges::default());
+        let (world, keys) = (provider.world(), Keys::fetched(source(), &gauges));
+        let mut jobs = vec![keys.run(&world)];
+        provider.publish(&["a"]);
+        world.turn(&mut jobs);
+        assert!(knows(&keys, "a") && !knows(&keys, "b"));
+        assert_eq!(shown(&gauges), [0.0, world.wall().as_secs_f64()]);
+        let first = keys.now().as_ref().map(|set| set.version);
+        world.advance(Duration::from_secs(539));
+        world.turn(&mut jobs);
+        assert_eq!(provider.asked.get(), 1, "not before nine tenths of the time");
+        world.advance(Duration::from_secs(122));
+        world.turn(&mut jobs);
+        assert_eq!(provider.asked.get(), 2, "not after eleven tenths of it");
+        assert_eq!(keys.now().as_ref().map(|set| set.version), first, "the same text is the same set");
+        provider.publish(&["b"]);
+        world.advance(Duration::from_secs(661));
+        world.turn(&mut jobs);
+        assert!(knows(&keys, "b") && !knows(&keys, "a"));
+        assert_ne!(keys.now().as_ref().map(|set| set.version), first);
+    }
+
+    #[test]
+    fn a_provider_that_is_down_takes_no_keys_away_and_is_asked_less_and_less_often() {
+        let (provider, gauges) = (Provider::default(), Gauges::default());
+        let (world, keys) = (provider.world(), Keys::fetched(source(), &gauges));
+        let mut jobs = vec![keys.run(&world)];
+        provider.publish(&["a"]);
+        world.turn(&mut jobs);
+        provider.publishes.take();
+        world.advance(Duration::from_secs(661));
+        world.turn(&mut jobs);
+        for (seconds, asked) in [(2, 3), (3, 4), (5, 5), (9, 6), (18, 7), (36, 8), (71, 9), (71, 10), (71, 11)] {
+            world.advance(Duration::from_secs(seconds));
+            world.turn(&mut jobs);
+            assert_eq!(provider.asked.get(), asked, "after {seconds}s");
+        }
+        assert!(knows(&keys, "a"));
+        assert_eq!(shown(&gauges)[0], 10.0);
+        for broken in ["", "{\"keys\":[]}", "<html>"] {
+            *provider.publishes.borrow_mut() = Some(broken.to_owned());
+            world.advance(Duration::from_secs(71));
+            world.turn(&mut jobs);
+            assert!(knows(&keys, "a"), "{broken}");
+        }
+        provider.publish(&["b"]);
+        world.advance(Duration::from_secs(71));
+        world.turn(&mut jobs);
+        assert!(knows(&keys, "b"));
+        assert_eq!(shown(&gauges), [13.0, world.wall().as_secs_f64()]);
+    }
+
+    #[test]
+    fn a_thousand_callers_with_unknown_keys_cause_one_fetch() {
+        let provider = Provider::default();
+        let (world, keys) = (provider.world(), Keys::fetched(source(), &Gauges::default()));
+        let mut jobs = vec![keys.run(&world)];
+        provider.publish(&["a"]);
+        world.turn(&mut jobs);
+        world.advance(Duration::from_secs(10));
+        provider.publish(&["b"]);
+        let mut callers: Vec<Local<'_, ()>> = Vec::new();
+        for _ in 0..1100 {
+            callers.push(Box::pin(keys.renew(&world)));
+        }
+        let waiting = callers.iter_mut().filter_map(|caller| (!poll(caller)).then_some(caller)).collect::<Vec<_>>();
+        assert_eq!(waiting.len(), MOST_WAITING, "more do not wait");
+        world.turn(&mut jobs);
+        assert_eq!(provider.asked.get(), 2);
+        assert!(waiting.into_iter().all(poll) && knows(&keys, "b"));
+        world.advance(Duration::from_secs(9));
+        for _ in 0..100 {
+            assert!(poll(&mut (Box::pin(keys.renew(&world)) as Local<'_, ()>)), "it was asked just now");
+        }
+        world.turn(&mut jobs);
+        assert_eq!(provider.asked.get(), 2);
+        world.advance(Duration::from_secs(1));
+        let mut caller: Local<'_, ()> = Box::pin(keys.renew(&world));
+        assert!(!poll(&mut caller));
+        world.turn(&mut jobs);
+        assert!(poll(&mut caller));
+        assert_eq!(provider.asked.get(), 3);
+        world.turn(&mut jobs);
+        assert_eq!(provider.asked.get(), 3, "nothing is left over");
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_a_fetch_may_take() {
+        let (world, keys) = (FakeWorld::default(), Keys::fetched(source(), &Gauges::default()));
+        let mut caller: Local<'_, ()> = Box::pin(keys.renew(&world));
+        assert!(!poll(&mut caller));
+        world.advance(Duration::from_millis(4999));
+        assert!(!poll(&mut caller));
+        world.advance(Duration::from_millis(1));
+        assert!(poll(&mut caller));
+    }
+}

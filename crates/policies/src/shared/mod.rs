@@ -6,5 +6,8 @@ pub(crate) mod jwks;
 pub(crate) mod jws;
 pub mod key_file;
 pub(crate) mod key_set;
+pub(crate) mod moment;
+#[cfg(test)]
+pub(crate) mod signing;
 pub(crate) mod signing_key;
 pub(crate) mod waiting;

@@ -11,7 +11,8 @@ use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use super::services;
+use super::calls::below;
+use super::{keys, services};
 use crate::process::Usage;
 use crate::status::Status;
 
@@ -52,17 +53,20 @@ pub(super) struct Asked<'a> {
     pub(super) body: &'a [u8],
 }
 
-/// Answers a request. Only what is below `/services` on the admin listener changes anything.
+/// Answers a request. Only what is below `/services` and `/keys` on the admin listener changes anything.
 pub(super) fn answer(asked: &Asked<'_>, status: &Status) -> Reply {
     let Asked { role, local, head, .. } = *asked;
     if local.is_loopback() && !names_loopback(&head.headers) {
         // A web page whose name was bound to 127.0.0.1 after it was loaded (DNS rebinding) still sends its own name.
         return text(StatusCode::MISDIRECTED_REQUEST, "this listener answers to its own address only\n");
     }
-    if role == Role::Admin
-        && let Some(path) = services::path(head.uri.path())
-    {
-        return services::answer(asked, &path, status);
+    if role == Role::Admin {
+        if let Some(path) = below("/services", head.uri.path()) {
+            return services::answer(asked, &path, status);
+        }
+        if let Some(path) = below("/keys", head.uri.path()) {
+            return keys::answer(asked, &path, status);
+        }
     }
     if head.method != Method::GET && head.method != Method::HEAD {
         let mut reply = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD only\n");
@@ -93,9 +97,10 @@ Tidegate
 /config             every value in effect and where it came from
 /services           the services and their endpoints
 /services/NAME      everything about one
+/keys               the API keys
 
-With `admin.token`, endpoints can be drained and weighed, breakers opened and closed, and endpoints register
-themselves: see docs/admin.md.
+With `admin.token`, endpoints can be drained and weighed, breakers opened and closed, endpoints register
+themselves, and keys are made and revoked: see docs/admin.md.
 ";
 
 fn readiness(status: &Status) -> Reply {

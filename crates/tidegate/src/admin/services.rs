@@ -1,60 +1,22 @@
 //! `/services` of the admin listener: how services stand, commands to their endpoints and breakers, and registrations.
 
-use http::header::{ALLOW, HeaderValue};
 use http::{Method, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tidegate_config::{MAX_WEIGHT, one_endpoint};
 use tidegate_core::cluster::{BreakerCommand, Command};
 use tidegate_proxy::SteeringError;
 
-use super::routes::{Asked, Reply, allowed, error, json};
+use super::calls::{self, Call, Refusal, bad_body, object};
+use super::routes::{Asked, Reply};
 use super::show;
 use crate::status::Status;
 
-/// Why a request is refused.
-struct Refusal(StatusCode, &'static str, String);
-
-/// The segments below `/services`, decoded; `None` if the path is another.
-pub(super) fn path(path: &str) -> Option<Vec<String>> {
-    let below = path.strip_prefix("/services")?;
-    match below.strip_prefix('/') {
-        None => below.is_empty().then(Vec::new),
-        Some("") => Some(Vec::new()),
-        Some(segments) => Some(segments.split('/').map(decoded).collect()),
-    }
-}
-
-/// Answers what is asked of these segments.
+/// Answers what is asked of these segments below `/services`.
 pub(super) fn answer(asked: &Asked<'_>, path: &[String], status: &Status) -> Reply {
     let segments: Vec<&str> = path.iter().map(String::as_str).collect();
-    let methods = methods(&segments);
-    let method = if asked.head.method == Method::HEAD { &Method::GET } else { &asked.head.method };
-    if methods.is_empty() {
-        return error(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            "there is nothing at this path; docs/admin.md lists what there is",
-        );
-    }
-    if !methods.contains(method) {
-        let allow = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
-        let mut reply = error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &format!("{allow} only"));
-        reply.headers_mut().extend(HeaderValue::try_from(allow).map(|allow| (ALLOW, allow)));
-        return reply;
-    }
-    if *method == Method::GET {
-        return allowed(asked.head, status, || replied(read(&segments, status)));
-    }
-    if status.token().is_none() {
-        let advice =
-            "nothing can be changed without a token: set `admin.token` and send it as `Authorization: Bearer ...`";
-        return error(StatusCode::FORBIDDEN, "no_admin_token", advice);
-    }
-    allowed(asked.head, status, || {
-        let reply = replied(write(method, &segments, asked.body, status));
-        tell(asked, &reply);
-        reply
-    })
+    let read = || read(&segments, status);
+    let write = |method: &Method| write(method, &segments, asked.body, status);
+    calls::answer(asked, status, &Call { methods: methods(&segments), read: &read, write: &write })
 }
 
 /// What may be asked of a path; nothing if there is no such path.
@@ -155,18 +117,6 @@ fn only(body: &[u8], key: &str) -> Result<Value, Refusal> {
     }
 }
 
-fn object(body: &[u8]) -> Result<Map<String, Value>, Refusal> {
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(bad_body("expected a JSON object")),
-        Err(error) => Err(bad_body(format!("the body is not JSON: {error}"))),
-    }
-}
-
-fn bad_body(why: impl Into<String>) -> Refusal {
-    Refusal(StatusCode::BAD_REQUEST, "bad_body", why.into())
-}
-
 impl From<SteeringError> for Refusal {
     fn from(error: SteeringError) -> Self {
         let (status, code, why) = match error {
@@ -196,40 +146,6 @@ impl From<SteeringError> for Refusal {
         };
         Self(status, code, why.to_owned())
     }
-}
-
-fn replied(result: Result<(StatusCode, Value), Refusal>) -> Reply {
-    match result {
-        Ok((status, value)) => json(status, &value),
-        Err(Refusal(status, code, why)) => error(status, code, &why),
-    }
-}
-
-/// So much of a body is logged.
-const TOLD: usize = 256;
-
-/// Who changed what, for the operational log. Renewals are many and change nothing.
-fn tell(asked: &Asked<'_>, reply: &Reply) {
-    let (peer, method, path) = (asked.peer.to_string(), asked.head.method.as_str(), asked.head.uri.path());
-    let status = reply.status().as_u16();
-    if method == "PUT" && path.contains("/registrations/") {
-        return tracing::debug!(peer, path, status, "renewal");
-    }
-    let body = String::from_utf8_lossy(asked.body.get(..TOLD).unwrap_or(asked.body));
-    tracing::info!(peer, method, path, body = &*body, status, "admin request");
-}
-
-/// Percent-decoded; what is no triplet stays as it is.
-fn decoded(segment: &str) -> String {
-    let mut bytes = Vec::with_capacity(segment.len());
-    let mut rest = segment.as_bytes();
-    while let [first, after @ ..] = rest {
-        let triplet = after.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
-        let byte = triplet.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        bytes.push(byte.unwrap_or(*first));
-        rest = if byte.is_some() { after.get(2..).unwrap_or_default() } else { after };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -330,8 +246,6 @@ routes: [{ match: { path_prefix: / }, service: app }, { match: { path_prefix: /o
             let path = "/services/app/endpoints/%5B::1%5D:81/weight";
             let (code, app) = ask(status, Method::PUT, path, r#"{"weight": 4}"#).await;
             assert_eq!((code, &app["endpoints"][0]["weight"]), (200, &4.into()));
-            assert_eq!(decoded("[::1]:81"), decoded("%5b::1%5D%3a81"));
-            assert_eq!(decoded("100%"), "100%");
         })
         .await;
     }
@@ -356,11 +270,7 @@ routes: [{ match: { path_prefix: / }, service: app }, { match: { path_prefix: /o
     }
 
     #[test]
-    fn only_what_is_below_services_is_read_as_that() {
-        assert_eq!(path("/services"), Some(vec![]));
-        assert_eq!(path("/services/a%2Fb/x"), Some(vec!["a/b".to_owned(), "x".to_owned()]));
-        assert_eq!(path("/servicesX"), None);
-        assert_eq!(path("/config"), None);
+    fn what_is_not_listed_cannot_be_asked() {
         assert!(methods(&["a", "endpoints", "b", "explode"]).is_empty());
     }
 }

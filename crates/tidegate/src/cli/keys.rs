@@ -24,7 +24,7 @@ use crate::keys::{Draft, Ends, Issued, Refused, Store, moment_of, shown};
     after_long_help = "Examples:
   tidegate keys create keys.db --name ci --role deploy --expires 90d
   tidegate keys list keys.db
-  tidegate keys rotate keys.db 4x7qk2mh --grace 24h      # a new key; the old one works for another day
+  tidegate keys rotate keys.db 4x7qk2mh --grace 24h    # the old one works for another day
   tidegate keys revoke keys.db 4x7qk2mh
 
 Exit codes:
@@ -45,7 +45,7 @@ enum Command {
     /// give it to the user that the gateway runs as.
     #[command(after_long_help = "Examples:
   tidegate keys create keys.db --name ci --role deploy --role read
-  tidegate keys create keys.db --name acme --user acme-api --tenant acme --scope orders --rate 100/s --burst 200 --expires 90d
+  tidegate keys create keys.db --name acme --tenant acme --scope orders --rate 100/s --expires 90d
   KEY=$(tidegate keys create keys.db --name ci)")]
     Create {
         #[command(flatten)]
@@ -229,8 +229,8 @@ fn write_table(values: &[Value], console: &mut Console<'_>) -> io::Result<()> {
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|word| word.chars().count()).max();
     let widths: Vec<_> = (0..COLUMNS.len()).filter_map(width).collect();
     for row in &rows {
-        let cells: String = row.iter().zip(&widths).map(|(word, width)| format!("{word:width$}  ")).collect();
-        writeln!(console.out, "{}", cells.trim_end())?;
+        let cells: Vec<_> = row.iter().zip(&widths).map(|(word, width)| format!("{word:width$}")).collect();
+        writeln!(console.out, "{}", cells.join("  ").trim_end())?;
     }
     Ok(())
 }

@@ -89,13 +89,13 @@ impl FromStr for StrategyFile {
     }
 }
 
-impl FromStr for KeyFile {
+impl FromStr for Key {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         const SYNTAX: &str = "write `client_ip`, `header:NAME`, `cookie:NAME`, `query:NAME` or `path:PARAMETER`";
         if text == "client_ip" {
-            return Ok(Self(Key::ClientIp));
+            return Ok(Self::ClientIp);
         }
         let wrong = || Invalid::new(format!("`{text}` is no part of a request that can be a key")).help(SYNTAX);
         let (kind, name) = text.split_once(':').ok_or_else(wrong)?;
@@ -104,16 +104,24 @@ impl FromStr for KeyFile {
             return Err(Invalid::new(format!("`{text}` has no name after the colon")).help(SYNTAX));
         }
         match kind {
-            "header" => Ok(Self(Key::Header(name.parse::<FieldName>()?.0))),
-            "cookie" => Ok(Self(Key::Cookie(name.parse::<CookieName>()?.0))),
-            "query" => Ok(Self(Key::Query(name.into()))),
-            "path" => Ok(Self(Key::Path(name.into()))),
+            "header" => Ok(Self::Header(name.parse::<FieldName>()?.0)),
+            "cookie" => Ok(Self::Cookie(name.parse::<CookieName>()?.0)),
+            "query" => Ok(Self::Query(name.into())),
+            "path" => Ok(Self::Path(name.into())),
             _ => Err(match closest(kind, ["header", "cookie", "query", "path"]) {
                 Some(close) => Invalid::new(format!("`{text}` is no part of a request that can be a key"))
                     .help(format!("did you mean `{close}:{name}`?")),
                 None => wrong(),
             }),
         }
+    }
+}
+
+impl FromStr for KeyFile {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        text.parse().map(Self)
     }
 }
 

@@ -14,7 +14,7 @@ use sha_crypt::{Params, sha256_crypt, sha512_crypt};
 #[derive(Debug, Clone)]
 pub(super) enum Hash {
     /// `$argon2id$...`
-    Argon2(PasswordHash),
+    Argon2(Box<PasswordHash>),
     /// `$2y$...`
     Bcrypt(Arc<str>),
     /// `$5$...`
@@ -57,7 +57,7 @@ impl std::str::FromStr for Hash {
         let is = |prefixes: &[&str]| prefixes.iter().any(|prefix| text.starts_with(prefix));
         if is(&["$argon2id$"]) {
             let hash = PasswordHash::new(text).ok().filter(|hash| hash.salt.is_some() && hash.hash.is_some());
-            return hash.map(Self::Argon2).ok_or("the argon2id hash is not a whole one");
+            return hash.map(Box::new).map(Self::Argon2).ok_or("the argon2id hash is not a whole one");
         }
         if is(&["$2y$", "$2b$", "$2a$"]) {
             let checked = text.parse::<HashParts>().map_err(|_| "the bcrypt hash is not a whole one");
@@ -95,7 +95,7 @@ impl Hash {
     /// Whether this is the password. It takes long.
     pub(super) fn is_of(&self, password: &[u8]) -> bool {
         match self {
-            Self::Argon2(hash) => Argon2::default().verify_password(password, hash).is_ok(),
+            Self::Argon2(hash) => Argon2::default().verify_password(password, &**hash).is_ok(),
             Self::Bcrypt(hash) => bcrypt::verify(password, hash).unwrap_or(false),
             Self::Sha256 { salt, rounds, sum } => {
                 let made = in_letters(&sha256_crypt(password, salt.as_bytes(), *rounds), 2);

@@ -232,7 +232,7 @@ impl Basic {
             return bad("there are no users");
         };
         let place = Waiting::enter(&self.checks);
-        let (Some(_), Ok(turn)) = (place.as_ref(), self.checks.turn.clone().acquire_owned().await) else {
+        let (Some(_), Ok(turn)) = (place.as_ref(), Arc::clone(&self.checks.turn).acquire_owned().await) else {
             return Finding::Refused(Box::new(busy()));
         };
         let right = Arc::new(OnceLock::new());

@@ -24,7 +24,7 @@ use crate::shared::key_set::KeySet;
 use crate::shared::signing_key::{Algorithm, SigningKey};
 
 /// How far clocks may differ at most.
-const MOST_LEEWAY: Duration = Duration::from_secs(60);
+const MOST_LEEWAY: Duration = Duration::from_mins(1);
 
 /// Tokens that may be kept for each worker.
 const MOST_CACHED: u32 = 1_000_000;
@@ -147,7 +147,7 @@ impl Kind for JwtFile {
         ];
         reading.one_of(at, &given, "tokens are verified with one of these");
         let algorithms = self.read_algorithms(at, reading);
-        if self.audiences.is_empty() && self.secret.is_empty() {
+        if self.audiences.is_empty() && (self.jwks.is_some() || !self.public_key.is_empty()) {
             let problem =
                 Problem::warning(at.clone(), "tokens that were issued for other services are taken too").on_key();
             reading.report(problem.help("write this gateway's `audiences`"));
@@ -195,14 +195,12 @@ impl JwtFile {
                 false => vec![Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA, Algorithm::Ed25519],
             };
         }
+        let (needed, given) = if with_secret { ("a public key", "a secret") } else { ("a secret", "public keys") };
         let at = at.join("algorithms");
-        for (position, algorithm) in self.algorithms.iter().enumerate() {
-            if algorithm.needs_secret() != with_secret {
-                let (needed, given) =
-                    if with_secret { ("a public key", "a secret") } else { ("a secret", "public keys") };
-                let at = reading.item(&at, position);
-                reading.error(&at, format!("`{algorithm:?}` is verified with {needed}, not with {given}"));
-            }
+        let strange = |(_, algorithm): &(usize, &Algorithm)| algorithm.needs_secret() != with_secret;
+        for (position, algorithm) in self.algorithms.iter().enumerate().filter(strange) {
+            let at = reading.item(&at, position);
+            reading.error(&at, format!("`{algorithm:?}` is verified with {needed}, not with {given}"));
         }
         self.algorithms.clone()
     }

@@ -22,6 +22,7 @@ fn status(token: Option<&str>) -> Arc<Status> {
         shown: "server: {}\n".into(),
         listeners: vec![("default".into(), ([127, 0, 0, 1], 8080).into())],
         token: token.map(|token| Secret(token.into())),
+        ..InUse::default()
     });
     status
 }

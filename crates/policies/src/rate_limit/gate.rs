@@ -1,0 +1,149 @@
+//! A limit between a request and its target.
+
+use std::sync::Arc;
+
+use tidegate_config::value::PathPattern;
+use tidegate_core::exchange::Exchange;
+use tidegate_core::limiter::{Cell, Keyed, Now, Outcome, Slots, Standing};
+use tidegate_core::policy::{Decision, Gate, World};
+use tidegate_core::rejection::{Rejection, RejectionKind};
+use tidegate_http1::ResponseHead;
+
+use super::file::{Definition, Exempt, ModeFile, What};
+use super::key::Counted;
+use super::shown;
+use crate::shared::moment::Origin;
+
+/// What counts.
+pub(super) enum Counter {
+    /// All requests together.
+    Together(Arc<Cell>),
+    /// Each key by itself.
+    Keyed(Arc<Keyed>),
+    /// Requests of each key that are under way.
+    AtOnce(Arc<Slots>),
+}
+
+/// A limit.
+pub(super) struct RateGate {
+    limit: Arc<Definition>,
+    counter: Counter,
+    pattern: PathPattern,
+    origin: Arc<Origin>,
+    /// The limit's name, and its policy as clients are told of it; `None` where they are told nothing.
+    told: Option<(Arc<str>, Arc<str>)>,
+}
+
+impl RateGate {
+    pub(super) fn new(
+        name: &Arc<str>,
+        limit: Arc<Definition>,
+        counter: Counter,
+        (pattern, origin): (PathPattern, Arc<Origin>),
+    ) -> Self {
+        let told = match limit.what {
+            What::Rate(rate) if limit.mode != ModeFile::Shadow => Some((Arc::clone(name), shown::policy(name, &rate))),
+            What::Rate(_) | What::Concurrency(_) => None,
+        };
+        Self { limit, counter, pattern, origin, told }
+    }
+
+    fn ask(&self, exchange: &Exchange, world: &dyn World, counter: Rated<'_>) -> Outcome {
+        let now = Now { mono: self.origin.since(world.now()), wall: world.wall() };
+        let weight = self.limit.weights.of(&exchange.head.method);
+        let key = self.counted(exchange);
+        match (counter, self.limit.mode) {
+            (Rated::Together(cell), ModeFile::Delay) => cell.reserve(weight, self.limit.max_delay, now),
+            (Rated::Together(cell), ModeFile::Enforce | ModeFile::Shadow) => cell.decide(weight, now),
+            (Rated::Keyed(keyed), ModeFile::Delay) => keyed.reserve(&key, weight, self.limit.max_delay, now),
+            (Rated::Keyed(keyed), ModeFile::Enforce | ModeFile::Shadow) => keyed.decide(&key, weight, now),
+        }
+    }
+
+    fn counted<'a>(&'a self, exchange: &'a Exchange) -> Counted<'a> {
+        Counted { parts: &self.limit.parts, prefixes: self.limit.prefixes, exchange, pattern: &self.pattern }
+    }
+
+    fn tell(&self, exchange: &mut Exchange, outcome: Outcome) {
+        if let Some((name, policy)) = &self.told {
+            exchange.limits.push(Standing { name: Arc::clone(name), policy: Arc::clone(policy), outcome });
+        }
+    }
+}
+
+/// What counts towards a rate.
+#[derive(Clone, Copy)]
+enum Rated<'a> {
+    Together(&'a Cell),
+    Keyed(&'a Keyed),
+}
+
+impl Gate for RateGate {
+    fn check<'a>(&'a self, exchange: &'a mut Exchange, world: &'a dyn World) -> Decision<'a> {
+        if is_exempt(&self.limit.exempt, exchange) {
+            return Decision::PASS;
+        }
+        let rated = match &self.counter {
+            Counter::Together(cell) => Rated::Together(cell),
+            Counter::Keyed(keyed) => Rated::Keyed(keyed),
+            Counter::AtOnce(slots) => {
+                return Decision::Ready(enter(slots, &self.counted(exchange)).map(|place| {
+                    exchange.held.push(place);
+                }));
+            }
+        };
+        let outcome = self.ask(exchange, world, rated);
+        self.tell(exchange, outcome);
+        if !outcome.allowed {
+            return Decision::refuse(refusal(&outcome));
+        }
+        if outcome.wait.is_zero() {
+            return Decision::PASS;
+        }
+        let until = world.now() + outcome.wait;
+        Decision::Wait(Box::pin(async move {
+            world.sleep(until).await;
+            Ok(())
+        }))
+    }
+
+    fn reply(&self, exchange: &Exchange, reply: &mut ResponseHead) {
+        // The first of all limits tells for all of them.
+        let is_first = |(name, _): &(Arc<str>, Arc<str>)| {
+            exchange.limits.first().is_some_and(|first| Arc::ptr_eq(&first.name, name))
+        };
+        if self.told.as_ref().is_some_and(is_first) {
+            shown::tell(&exchange.limits, &mut reply.fields);
+        }
+    }
+}
+
+fn enter(slots: &Arc<Slots>, counted: &Counted<'_>) -> Result<Box<dyn std::any::Any>, tidegate_core::policy::Stop> {
+    match slots.enter(counted) {
+        Some(place) => Ok(Box::new(place)),
+        None => Err(Rejection::new(RejectionKind::TooManyRequests, "too_many_at_once", "Too many requests at once")
+            .retry_after(1)
+            .into()),
+    }
+}
+
+fn is_exempt(exempt: &Exempt, exchange: &Exchange) -> bool {
+    let Exempt { client_ip, users, roles } = exempt;
+    if !client_ip.is_empty() && client_ip.iter().any(|range| range.0.contains(&exchange.client.to_canonical())) {
+        return true;
+    }
+    let Some(identity) = exchange.identity.as_ref().filter(|_| !users.is_empty() || !roles.is_empty()) else {
+        return false;
+    };
+    identity.user.as_ref().is_some_and(|user| users.contains(user))
+        || identity.roles.iter().any(|role| roles.contains(role))
+}
+
+/// Tells a client when to come back.
+pub(super) fn refusal(outcome: &Outcome) -> Rejection {
+    let rejection = Rejection::new(RejectionKind::TooManyRequests, "rate_limited", "Rate limit exceeded");
+    match outcome.retry_after {
+        Some(after) => rejection.retry_after(shown::seconds(after).max(1)),
+        None => rejection,
+    }
+}
