@@ -4,7 +4,7 @@
 //! - [`Gateway`] runs `tidegate run` on free ports and reads its log; [`forward`] and [`server`] write the usual YAML.
 //! - [`Backend`] is an HTTP/1 upstream that follows a script and keeps every byte, [`http2::H2Backend`] one of HTTP/2.
 //! - [`Client`] sends exact bytes and reads strictly; [`http2::H2Client`] is well-behaved, [`frames::Frames`] need not be.
-//! - [`tools`] are real programs: nginx, Python, curl, and [`registries`] dnsmasq and etcd. `scripts/test` installs them. [`fakes`] are
+//! - [`tools`] are real programs: nginx, Python, curl, [`registries`] dnsmasq and etcd, [`redis`] Redis. `scripts/test` installs them. [`fakes`] are
 //!   not real, and say so.
 //!
 //! Nothing sleeps and nothing is measured by the clock: a test waits for bytes, a close, a log line or a metric, under a guard that
@@ -27,6 +27,7 @@ pub mod frames;
 pub mod gate;
 pub mod gateway;
 pub mod http2;
+pub mod redis;
 pub mod registries;
 pub mod stream;
 pub mod tools;

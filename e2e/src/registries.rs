@@ -10,10 +10,10 @@ use crate::client::Client;
 use crate::folder::Folder;
 
 /// A program that is ready once it has said so on its standard error.
-struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Server {
-    fn start(command: &mut Command, ready: &str) -> Self {
+    pub(crate) fn start(command: &mut Command, ready: &str) -> Self {
         let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
         let started =
             command.env("PATH", path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
@@ -29,6 +29,11 @@ impl Server {
         // Nobody reads on, but a full pipe would stop it.
         std::thread::spawn(move || lines.for_each(drop));
         Self(child)
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
     }
 }
 

@@ -77,11 +77,23 @@ const PROGRAMS: &[Program] = &[
     balance("balance_consistent_hash_1000", &["consistent_hash", "1000"]),
     balance("balance_sticky_cookie_10", &["sticky_cookie", "10"]),
     balance("balance_sticky_cookie_1000", &["sticky_cookie", "1000"]),
+    limiter("limiter_hit", &["hit"]),
+    limiter("limiter_new", &["new"]),
+    limiter("limiter_refused", &["refused"]),
+    limiter("limiter_sliding_window", &["sliding_window"]),
+    limiter("limiter_sliding_log", &["sliding_log"]),
+    limiter("limiter_fixed_window", &["fixed_window"]),
+    limiter("limiter_cell", &["cell"]),
 ];
 
 /// A strategy and a number of endpoints.
 const fn balance(name: &'static str, arguments: &'static [&'static str]) -> Program {
     Program { name, package: "bench", example: "balance", arguments, turns: 20_000 }
+}
+
+/// A kind of decision.
+const fn limiter(name: &'static str, arguments: &'static [&'static str]) -> Program {
+    Program { name, package: "bench", example: "limiter", arguments, turns: 20_000 }
 }
 
 /// One program may take at most so many times what another one takes.

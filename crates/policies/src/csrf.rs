@@ -51,7 +51,8 @@ routes:
     fn mean(file: CsrfFile, reading: &mut Reading<'_, '_>) -> Option<Arc<Friends>> {
         let list = reading.path().join("origins");
         let origins = Origins::mean(&file.origins, &list, reading)?;
-        if origins.has_strangers() {
+        // Any page has the origin `null` in a sandboxed frame.
+        if origins.has_strangers() || origins.has(b"null") {
             let problem = Problem::error(list, "everybody is let in here, so `csrf` refuses nobody");
             reading.report(problem.help("name the origins, or take `csrf` out"));
         }
@@ -241,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_list_that_lets_everybody_in_is_a_mistake() {
-        for everybody in ["'*'", "{ regex: .* }", "{ regex: 'https://.*' }"] {
+        for everybody in ["'*'", "'null'", "{ regex: .* }", "{ regex: 'https://.*' }"] {
             let said = problems(&yaml(&format!("{{ origins: [{everybody}] }}")));
             assert!(said.contains("so `csrf` refuses nobody"), "{everybody}: {said}");
         }

@@ -19,8 +19,8 @@ pub(super) struct Log {
 }
 
 impl State for Log {
-    fn is_idle(&self, now: u64) -> bool {
-        self.idle_at <= now
+    fn idle_at(&self) -> u64 {
+        self.idle_at
     }
 
     fn inherited(&self) -> Option<Self> {

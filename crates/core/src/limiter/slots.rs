@@ -23,8 +23,8 @@ impl Count {
 }
 
 impl State for Count {
-    fn is_idle(&self, _: u64) -> bool {
-        self.0 == 0
+    fn idle_at(&self) -> u64 {
+        if self.0 == 0 { 0 } else { u64::MAX }
     }
 
     /// Requests leave where they have entered, so a key goes on sharing until all are gone.
@@ -44,15 +44,16 @@ pub struct Slots<H = RandomState> {
 
 impl<H: BuildHasher> Slots<H> {
     pub(super) fn new(store: Arc<Store<H>>, number: u64, max: u32) -> Self {
-        Self { store, number, max, shared: Shared::new() }
+        let shared = store.counts.shared();
+        Self { store, number, max, shared }
     }
 
     /// A place for one more request of this key; `None` if all are taken.
     pub fn enter<K: Hash + ?Sized>(self: &Arc<Self>, key: &K) -> Option<Place<H>> {
         let hash = self.store.hash(self.number, key);
-        let (entered, home) = self.store.counts.visit(hash, 0, &self.shared, |count| count.enter(self.max));
-        self.store.note(home);
-        entered.then(|| Place { slots: Arc::clone(self), hash, home })
+        let visit = self.store.counts.visit(hash, 0, &self.shared, |count| count.enter(self.max));
+        self.store.note(visit.home);
+        visit.result.then(|| Place { slots: Arc::clone(self), hash, home: visit.home })
     }
 }
 
@@ -68,10 +69,7 @@ pub struct Place<H = RandomState> {
 impl<H> Drop for Place<H> {
     fn drop(&mut self) {
         let Slots { store, shared, .. } = &*self.slots;
-        match self.home {
-            Home::Own => store.counts.revisit(self.hash, Count::leave),
-            Home::Shared => shared.cell(self.hash).leave(),
-        }
+        store.counts.revisit(self.hash, self.home, shared, Count::leave);
     }
 }
 

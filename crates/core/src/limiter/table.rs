@@ -1,25 +1,30 @@
 //! What is known of each key, in a space that is bounded: a key belongs to one small set, and in it has a slot of its own while it is
-//! busy. Where a set has no slot to give, keys share a bucket until one is free.
+//! busy. Where that set is full it may have one in a set of a smaller table; where that is full too, keys share until one is free.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// Slots of a set: with the lock, their tags fill two cache lines, which processors fetch together.
-const WAYS: usize = 15;
+/// Slots of a set: with the lock, those of buckets fill two cache lines, which processors fetch together. A decision waits for
+/// memory once.
+const WAYS: usize = 5;
 
-/// Sets are made for so many keys each. As keys fall into sets by chance, of as many busy keys as the table is made for two in
-/// a thousand find their set full.
-const MEAN: usize = 8;
+/// Slots for each key that the table is made for. As keys fall into sets by chance, one in forty of so many busy keys finds its set
+/// full; of half as many, one in seven hundred.
+const SLOTS_PER_KEY: usize = 2;
 
-/// Sets whose memory is allocated at once, at the first use of one of them: some ten kilobytes, a few microseconds.
-const CHUNK: usize = 64;
+/// For those there is a table for so many times fewer keys. Of as many as it is made for, fifteen in a million must share.
+const SPILL: usize = 16;
 
-/// Shared buckets of one limit.
-const CELLS: usize = 1024;
+/// Sets whose memory is allocated at once, at the first use of one of them: 35 KB of buckets, some microseconds.
+const CHUNK: usize = 256;
+
+/// For so many keys that the table is made for, each limit may have one bucket that keys share.
+const KEYS_PER_SHARED: usize = 128;
 
 /// What a table keeps of a key. A new one is that of a key which has done nothing.
 pub(super) trait State: Default {
-    /// Whether it is as good as new, so that its slot may be given to another key.
-    fn is_idle(&self, now: u64) -> bool;
+    /// From when on it is as good as new, so that its slot may be given to another key.
+    fn idle_at(&self) -> u64;
 
     /// What a key that has shared this state takes along into a slot of its own. `None` if it must stay.
     fn inherited(&self) -> Option<Self>;
@@ -34,107 +39,161 @@ pub(super) enum Home {
     Shared,
 }
 
+/// What came of a visit.
+pub(super) struct Visit<R> {
+    pub(super) result: R,
+    pub(super) home: Home,
+    idle_at: u64,
+}
+
 /// Keys by their hash. Two keys of the same hash are one key: with random keys of the hash, and a million of them in the table,
-/// the odds that any two are is one in a million.
+/// the odds that any two are is one in thirty million.
 #[derive(Debug)]
 pub(super) struct Table<S> {
     sets: usize,
-    chunks: Box<[Chunk<S>]>,
+    chunks: Box<[OnceLock<Chunk<S>>]>,
+    /// For keys whose set is full.
+    spill: Option<Box<Self>>,
 }
 
-type Chunk<S> = OnceLock<Box<[Set<S>]>>;
+#[derive(Debug)]
+struct Chunk<S> {
+    sets: Box<[Set<S>]>,
+    /// By set: until then, what one of its keys has done may be written elsewhere. Changed under the set's lock. It does not stand
+    /// beside the slots, because only keys without a slot ever look at it.
+    spilled: Box<[AtomicU64]>,
+}
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Set<S>(Mutex<Ways<S>>);
+struct Set<S>(Mutex<[Slot<S>; WAYS]>);
 
-/// The tags stand first, so that they are in the lock's cache line and the next.
+/// One that nobody has had yet is like that of a key whose hash is 0 and that has done nothing.
 #[derive(Debug, Default)]
-#[repr(C)]
-struct Ways<S> {
-    tags: [u64; WAYS],
-    states: [S; WAYS],
+struct Slot<S> {
+    tag: u64,
+    state: S,
 }
 
 /// The buckets that those keys of one limit share that have none of their own.
 #[derive(Debug)]
-pub(super) struct Shared<S>(OnceLock<Box<[Mutex<S>]>>);
+pub(super) struct Shared<S> {
+    count: usize,
+    buckets: OnceLock<Box<[Mutex<S>]>>,
+}
 
 impl<S: State> Table<S> {
     /// For so many keys. Next to nothing is allocated yet.
     pub(super) fn new(keys: usize) -> Self {
-        let sets = keys.div_ceil(MEAN).max(1);
-        Self { sets, chunks: (0..sets.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect() }
+        Self { spill: Some(Box::new(Self::without_spill(keys / SPILL))), ..Self::without_spill(keys) }
+    }
+
+    fn without_spill(keys: usize) -> Self {
+        let sets = keys.saturating_mul(SLOTS_PER_KEY).div_ceil(WAYS).max(1);
+        Self { sets, chunks: (0..sets.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect(), spill: None }
+    }
+
+    /// What the keys of a new limit may share.
+    pub(super) fn shared(&self) -> Shared<S> {
+        let keys = self.sets * WAYS / SLOTS_PER_KEY;
+        Shared { count: keys.div_ceil(KEYS_PER_SHARED), buckets: OnceLock::new() }
     }
 
     /// Lets `act` see and change the state of a key. Nobody else does meanwhile.
     ///
-    /// Keys that leave a shared bucket take what was done there along, whoever did it: nobody gains by a slot of their own.
-    pub(super) fn visit<R>(&self, hash: u64, now: u64, shared: &Shared<S>, act: impl FnOnce(&mut S) -> R) -> (R, Home) {
-        let mut ways = lock(&self.set(hash).0);
-        if let Some(state) = ways.find(hash) {
-            return (act(state), Home::Own);
+    /// A key that gets a slot takes along what was written of it elsewhere, even if others have done that: nobody gains by it.
+    pub(super) fn visit<R>(&self, hash: u64, now: u64, shared: &Shared<S>, act: impl FnOnce(&mut S) -> R) -> Visit<R> {
+        let (set, spilled) = self.set(hash);
+        let mut slots = lock(&set.0);
+        if let Some(slot) = slots.iter_mut().find(|slot| slot.tag == hash) {
+            return Visit::of(&mut slot.state, Home::Own, act);
         }
-        if let Some((tag, state)) = ways.idle(now)
-            && let Some(inherited) = shared.inherited(hash)
+        if let Some(slot) = slots.iter_mut().find(|slot| slot.state.idle_at() <= now)
+            && let Some(state) = self.elsewhere(spilled, hash, now, shared)
         {
-            (*tag, *state) = (hash, inherited);
-            return (act(state), Home::Own);
+            *slot = Slot { tag: hash, state };
+            return Visit::of(&mut slot.state, Home::Own, act);
         }
         // Under the set's lock, so that no other worker finds a slot for this key meanwhile.
-        (act(&mut shared.cell(hash)), Home::Shared)
+        let visit = match &self.spill {
+            Some(spill) => spill.visit(hash, now, shared, act),
+            None => Visit::of(&mut *shared.bucket(hash), Home::Shared, act),
+        };
+        spilled.fetch_max(visit.idle_at, Relaxed);
+        visit
     }
 
-    /// Lets `act` see and change the state of a key if it has a slot of its own.
-    pub(super) fn revisit(&self, hash: u64, act: impl FnOnce(&mut S)) {
-        if let Some(state) = lock(&self.set(hash).0).find(hash) {
-            act(state);
+    /// What a key takes along into a slot of this table; `None` if it must stay where it is.
+    fn elsewhere(&self, spilled: &AtomicU64, hash: u64, now: u64, shared: &Shared<S>) -> Option<S> {
+        if spilled.load(Relaxed) <= now {
+            return Some(S::default());
+        }
+        let Some(spill) = &self.spill else { return shared.bucket(hash).inherited() };
+        let (set, spilled) = spill.set(hash);
+        let slots = lock(&set.0);
+        match slots.iter().find(|slot| slot.tag == hash) {
+            Some(slot) => slot.state.inherited(),
+            None => spill.elsewhere(spilled, hash, now, shared),
+        }
+    }
+
+    /// Lets `act` see and change the state of a key where it was found before. It must not have become idle since.
+    pub(super) fn revisit(&self, hash: u64, home: Home, shared: &Shared<S>, act: impl FnOnce(&mut S)) {
+        if home == Home::Shared {
+            return act(&mut shared.bucket(hash));
+        }
+        let mut slots = lock(&self.set(hash).0.0);
+        if let Some(slot) = slots.iter_mut().find(|slot| slot.tag == hash) {
+            act(&mut slot.state);
+        } else if let Some(spill) = &self.spill {
+            spill.revisit(hash, home, shared, act);
         }
     }
 
     /// Bytes that are allocated by now.
     pub(super) fn memory(&self) -> usize {
         let chunks = self.chunks.iter().filter_map(OnceLock::get);
-        size_of_val(&*self.chunks) + chunks.map(|chunk| size_of_val(&**chunk)).sum::<usize>()
+        let sizes = chunks.map(|chunk| size_of_val(&*chunk.sets) + size_of_val(&*chunk.spilled));
+        let spill = self.spill.as_ref().map_or(0, |spill| spill.memory());
+        size_of_val(&*self.chunks) + sizes.sum::<usize>() + spill
     }
 
-    /// The upper bits choose the set; the tag is the whole hash.
+    /// The set that a key belongs to, and until when its keys may be written elsewhere. The upper bits of the hash choose the set, the
+    /// lower ones that of the smaller table; the tag is the whole hash.
     #[expect(clippy::indexing_slicing, reason = "a product with a share below 1 is below the number of sets")]
     #[expect(clippy::cast_possible_truncation, reason = "it is below the number of sets, a usize")]
-    fn set(&self, hash: u64) -> &Set<S> {
-        let set = ((u128::from(hash) * self.sets as u128) >> 64) as usize;
-        let new_chunk = || (0..CHUNK).map(|_| Set(Mutex::default())).collect();
-        &self.chunks[set / CHUNK].get_or_init(new_chunk)[set % CHUNK]
+    fn set(&self, hash: u64) -> (&Set<S>, &AtomicU64) {
+        let bits = if self.spill.is_some() { hash } else { hash.rotate_left(32) };
+        let set = ((u128::from(bits) * self.sets as u128) >> 64) as usize;
+        let chunk = self.chunks[set / CHUNK].get_or_init(Chunk::new);
+        (&chunk.sets[set % CHUNK], &chunk.spilled[set % CHUNK])
     }
 }
 
-impl<S: State> Ways<S> {
-    /// A slot that nobody has had yet is like that of a key whose hash is 0 and that has done nothing.
-    fn find(&mut self, hash: u64) -> Option<&mut S> {
-        self.tags.iter().zip(&mut self.states).find(|(tag, _)| **tag == hash).map(|(_, state)| state)
+impl<R> Visit<R> {
+    fn of<S: State>(state: &mut S, home: Home, act: impl FnOnce(&mut S) -> R) -> Self {
+        let result = act(state);
+        Self { result, home, idle_at: state.idle_at() }
     }
+}
 
-    fn idle(&mut self, now: u64) -> Option<(&mut u64, &mut S)> {
-        self.tags.iter_mut().zip(&mut self.states).find(|(_, state)| state.is_idle(now))
+impl<S: State> Chunk<S> {
+    fn new() -> Self {
+        Self {
+            sets: (0..CHUNK).map(|_| Set(Mutex::default())).collect(),
+            spilled: (0..CHUNK).map(|_| AtomicU64::new(0)).collect(),
+        }
     }
 }
 
 impl<S: State> Shared<S> {
-    /// None is allocated before it is needed.
-    pub(super) fn new() -> Self {
-        Self(OnceLock::new())
-    }
-
-    /// The bucket that keys of this hash share. The lower bits choose it, so that it depends on nothing that chose the set.
+    /// The bucket that keys of this hash share. The lower bits choose it, so that it depends on nothing that chose the set. None is
+    /// allocated before one is needed.
     #[expect(clippy::indexing_slicing, reason = "a remainder")]
     #[expect(clippy::cast_possible_truncation, reason = "only the lower bits count")]
-    pub(super) fn cell(&self, hash: u64) -> MutexGuard<'_, S> {
-        let cells = self.0.get_or_init(|| (0..CELLS).map(|_| Mutex::default()).collect());
-        lock(&cells[hash as usize % CELLS])
-    }
-
-    fn inherited(&self, hash: u64) -> Option<S> {
-        if self.0.get().is_some() { self.cell(hash).inherited() } else { Some(S::default()) }
+    fn bucket(&self, hash: u64) -> MutexGuard<'_, S> {
+        let buckets = self.buckets.get_or_init(|| (0..self.count).map(|_| Mutex::default()).collect());
+        lock(&buckets[hash as usize % buckets.len()])
     }
 }
 

@@ -16,6 +16,12 @@ impl TokenBucket {
         u128::from(nanos) * u128::from(self.rate.amount)
     }
 
+    /// To whole nanoseconds. `div_ceil` would divide twice.
+    fn rounded_up(self, parts: u128) -> u64 {
+        let amount = u128::from(self.rate.amount);
+        saturated(parts.saturating_add(amount - 1) / amount)
+    }
+
     /// How long it takes for so many tokens to come.
     fn cost(self, tokens: u64) -> u128 {
         u128::from(tokens) * u128::from(self.rate.period)
@@ -41,13 +47,13 @@ impl Rule for TokenBucket {
         let full_at = self.full_at(bucket, now).saturating_add(self.cost(weight));
         match full_at.saturating_sub(now.saturating_add(self.cost(self.burst))) {
             0 => Some(0),
-            missing => Some(saturated(missing.div_ceil(self.rate.amount.into()))),
+            missing => Some(self.rounded_up(missing)),
         }
     }
 
     fn take(&self, bucket: &mut Bucket, weight: u64, now: Now) {
         let full_at = self.full_at(bucket, self.parts(now.mono.0)).saturating_add(self.cost(weight));
-        bucket.idle_at = saturated(full_at.div_ceil(self.rate.amount.into()));
+        bucket.idle_at = self.rounded_up(full_at);
         bucket.rest = saturated(self.parts(bucket.idle_at).saturating_sub(full_at));
     }
 

@@ -82,19 +82,15 @@ fn find<'a>(claims: &'a Object, path: &str) -> Option<&'a Value> {
 
 /// Many providers number their users.
 fn as_text(value: &Value) -> Option<Arc<str>> {
-    match value {
-        Value::String(text) if !text.is_empty() => Some(text.as_str().into()),
-        Value::Number(number) if !number.is_f64() => Some(number.to_string().into()),
-        _ => None,
-    }
+    let number = || value.as_number().filter(|number| !number.is_f64()).map(|number| number.to_string().into());
+    value.as_str().filter(|text| !text.is_empty()).map(Arc::from).or_else(number)
 }
 
 fn as_list(value: &Value) -> Vec<Arc<str>> {
-    match value {
-        Value::String(text) => text.split(' ').filter(|one| !one.is_empty()).map(Arc::from).collect(),
-        Value::Array(all) => all.iter().filter_map(as_text).collect(),
-        _ => Vec::new(),
+    if let Some(text) = value.as_str() {
+        return text.split(' ').filter(|one| !one.is_empty()).map(Arc::from).collect();
     }
+    value.as_array().into_iter().flatten().filter_map(as_text).collect()
 }
 
 #[cfg(test)]

@@ -17,10 +17,8 @@ pub(crate) fn object(text: &[u8]) -> Result<Object, Error> {
     let mut reader = serde_json::Deserializer::from_slice(text);
     let value = Level(DEPTH).deserialize(&mut reader)?;
     reader.end()?;
-    match value {
-        Value::Object(object) => Ok(object),
-        _ => Err(Error::custom("this is no object")),
-    }
+    let Value::Object(object) = value else { return Err(Error::custom("this is no object")) };
+    Ok(object)
 }
 
 /// Reads a value that nests at most so many levels.

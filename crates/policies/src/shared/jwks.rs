@@ -227,7 +227,7 @@ mod tests {
             service: "auth/main".into(),
             target: "/keys".to_owned(),
             algorithms: vec![Algorithm::ES256],
-            refresh: Duration::from_secs(600),
+            refresh: Duration::from_mins(10),
             timeout: Duration::from_secs(5),
             min_refresh: Duration::from_secs(10),
         }
@@ -312,7 +312,7 @@ mod tests {
             assert_eq!(provider.asked.get(), asked, "after {seconds}s");
         }
         assert!(knows(&keys, "a"));
-        assert_eq!(shown(&gauges)[0], 10.0);
+        assert_eq!(shown(&gauges)[..1], [10.0]);
         for broken in ["", "{\"keys\":[]}", "<html>"] {
             *provider.publishes.borrow_mut() = Some(broken.to_owned());
             world.advance(Duration::from_secs(71));

@@ -7,6 +7,7 @@ pub(crate) mod jws;
 pub mod key_file;
 pub(crate) mod key_set;
 pub(crate) mod moment;
+pub mod redis;
 #[cfg(test)]
 pub(crate) mod signing;
 pub(crate) mod signing_key;

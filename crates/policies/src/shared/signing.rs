@@ -16,7 +16,7 @@ pub(crate) struct Signer {
 }
 
 enum Private {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Rsa(RsaKeyPair, &'static dyn RsaEncoding),
     Curve(EcdsaKeyPair, &'static str),
     Edwards(Ed25519KeyPair),
@@ -30,7 +30,7 @@ impl Signer {
             "HS512" => hmac::HMAC_SHA512,
             _ => hmac::HMAC_SHA256,
         };
-        Self { algorithm, key: Private::Secret(hmac::Key::new(hash, secret)) }
+        Self { algorithm, key: Private::Secret(Box::new(hmac::Key::new(hash, secret))) }
     }
 
     /// With a new private key.

@@ -79,7 +79,7 @@ pub(crate) struct SigningKey {
 }
 
 enum Verifier {
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
     Public(ParsedPublicKey),
 }
 
@@ -93,7 +93,7 @@ impl SigningKey {
                 let length = secret.len();
                 return Err(format!("the secret has {length} bytes, and {algorithm:?} needs {least} or more"));
             }
-            bound.push((algorithm, Verifier::Secret(hmac::Key::new(hash, secret))));
+            bound.push((algorithm, Verifier::Secret(Box::new(hmac::Key::new(hash, secret)))));
         }
         Ok(Self { id: None, bound })
     }
