@@ -84,6 +84,7 @@ fn route() -> Result<Route> {
         timeout: None,
         body_limit: None,
         policies: Vec::new(),
+        shadow: Vec::new(),
         upgrade: Vec::new(),
         at: Path::root().join("routes").index(0),
     })

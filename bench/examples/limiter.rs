@@ -4,6 +4,7 @@
 use std::hash::{BuildHasherDefault, DefaultHasher, RandomState};
 use std::hint::black_box;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::sync::Barrier;
 use std::time::Duration;
 use std::{fs, thread};
@@ -45,7 +46,7 @@ fn main() -> Result<()> {
 
 /// Keys that come again and again, and may.
 fn known(algorithm: Algorithm, turns: u64) -> Result<()> {
-    let keyed = Store::new(100_000, Fixed::default()).keyed(limit(algorithm)?);
+    let keyed = Arc::new(Store::new(100_000, Fixed::default())).keyed(limit(algorithm)?);
     for turn in 0..KEYS + turns {
         let outcome = keyed.decide(&client(turn % KEYS), 1, at(turn * (PACE / KEYS)));
         ensure!(black_box(outcome).allowed, "it keeps to its rate");
@@ -55,7 +56,7 @@ fn known(algorithm: Algorithm, turns: u64) -> Result<()> {
 
 /// Keys that were never seen, and take the slots of those that are idle.
 fn new(turns: u64) -> Result<()> {
-    let keyed = Store::new(1000, Fixed::default()).keyed(limit(Algorithm::TokenBucket { burst: 20 })?);
+    let keyed = Arc::new(Store::new(1000, Fixed::default())).keyed(limit(Algorithm::TokenBucket { burst: 20 })?);
     for turn in 0..turns {
         ensure!(black_box(keyed.decide(&client(turn), 1, at(turn * (PACE / KEYS)))).allowed, "it is its first request");
     }
@@ -64,7 +65,7 @@ fn new(turns: u64) -> Result<()> {
 
 /// Keys that have used up what they had.
 fn refused(turns: u64) -> Result<()> {
-    let keyed = Store::new(100_000, Fixed::default()).keyed(limit(Algorithm::TokenBucket { burst: 20 })?);
+    let keyed = Arc::new(Store::new(100_000, Fixed::default())).keyed(limit(Algorithm::TokenBucket { burst: 20 })?);
     for key in 0..KEYS {
         ensure!(keyed.decide(&client(key), 20, at(0)).allowed, "it takes all at once");
     }
@@ -87,7 +88,7 @@ fn cell(turns: u64) -> Result<()> {
 #[expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "prints what it has measured")]
 fn time(turns: u64) -> Result<()> {
     for keys in [KEYS, MANY] {
-        let store = Store::new(usize::try_from(keys)?, RandomState::new());
+        let store = Arc::new(Store::new(usize::try_from(keys)?, RandomState::new()));
         let keyed = store.keyed(limit(Algorithm::TokenBucket { burst: 20 })?);
         for key in 0..keys {
             ensure!(keyed.decide(&client(key), 1, at(0)).allowed || store.shared() > 0, "it is its first request");

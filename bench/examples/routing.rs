@@ -61,6 +61,8 @@ fn route(path: &str, number: usize) -> Result<Arc<Route>> {
         rewrite: Rewrite::default(),
         timeout: Some(Duration::from_secs(30)),
         body_limit: None,
+        policies: Vec::new(),
+        shadow: Vec::new(),
         upgrade: Vec::new(),
         at: Path::root().join("routes").index(number),
     }))

@@ -16,7 +16,7 @@ use crate::csrf::Csrf;
 use crate::identity_headers::IdentityHeaders;
 use crate::ip::Ip;
 use crate::policy::{Entry, Setup};
-use crate::rate_limit::{GatewayLimits, LimitsMemory, RouteLimits};
+use crate::rate_limit::{GatewayLimits, LimitsMemory, LimitsStore, RouteLimits};
 use crate::requests::Requests;
 use crate::require::Require;
 use crate::security_headers::SecurityHeaders;
@@ -33,6 +33,7 @@ const ENTRIES: &[Entry] = &[
     Entry::of::<RequireTls>(),
     Entry::of::<GatewayLimits>(),
     Entry::of::<LimitsMemory>(),
+    Entry::of::<LimitsStore>(),
     Entry::of::<RouteLimits>(),
     Entry::of::<Bots>(),
     Entry::of::<Cors>(),

@@ -181,7 +181,7 @@ impl Operations {
             shown: document.show().into(),
             listeners: self.addresses(),
             token: config.admin.as_ref().and_then(|admin| admin.token.clone()),
-            key_files: Vec::new(),
+            key_files: tidegate_policies::key_stores(&self.config),
         });
     }
 

@@ -273,7 +273,11 @@ fn who_asks_and_where_may_decide() {
     assert_eq!(find(&router, &request), "tls");
     request.client_ip = IpAddr::from([10, 1, 1, 1]);
     assert_eq!(find(&router, &request), "inside");
-    request.cert = Some(ClientCert { subject: "dev".into(), sans: vec![San { kind: SanKind::Dns, name: "ops".into() }], ..ClientCert::default() });
+    request.cert = Some(ClientCert {
+        subject: "dev".into(),
+        sans: vec![San { kind: SanKind::Dns, name: "ops".into() }],
+        ..ClientCert::default()
+    });
     assert_eq!(find(&router, &request), "inside");
     request.cert = Some(ClientCert { subject: "ops".into(), ..ClientCert::default() });
     assert_eq!(find(&router, &request), "ops");

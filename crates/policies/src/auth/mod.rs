@@ -17,7 +17,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use tidegate_config::Config;
 use tidegate_config::config::Route;
 use tidegate_config::policy::{Entries, Place, Reading};
@@ -49,6 +50,25 @@ pub(crate) struct WayFile {
     client_cert: Option<ClientCertFile>,
     /// By a signed token.
     jwt: Option<JwtFile>,
+    /// Not supported yet.
+    #[schemars(with = "Option<()>")]
+    verify: Option<Later>,
+    /// Not supported yet.
+    #[schemars(with = "Option<()>")]
+    oidc: Option<Later>,
+    /// Not supported yet.
+    #[schemars(with = "Option<()>")]
+    introspect: Option<Later>,
+}
+
+/// A kind of way that a later version brings: whoever writes it relies on it, so it is refused and never passed over.
+#[derive(Debug)]
+struct Later;
+
+impl<'de> Deserialize<'de> for Later {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(D::Error::custom("this kind of way is not supported yet"))
+    }
 }
 
 impl WayFile {
@@ -58,7 +78,10 @@ impl WayFile {
         kinds.add("basic", self.basic);
         kinds.add("client_cert", self.client_cert);
         kinds.add("jwt", self.jwt);
-        let Kinds { written, meant, .. } = kinds;
+        let Kinds { mut written, meant, .. } = kinds;
+        // What is written here was refused when it was read.
+        let later = [("verify", self.verify), ("oidc", self.oidc), ("introspect", self.introspect)];
+        written.extend(later.map(|(key, later)| (key, later.is_some())));
         reading.one_of(at, &written, "a way is one of these");
         meant
     }

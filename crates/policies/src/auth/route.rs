@@ -197,7 +197,6 @@ impl Authenticate {
                 }
             }
             Finding::Refused(rejection) => ControlFlow::Break(Err(Stop::Refuse(rejection))),
-            Finding::Answer(reply) => ControlFlow::Break(Err(Stop::Answer(reply))),
         }
     }
 

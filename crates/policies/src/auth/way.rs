@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidegate_config::policy::Reading;
 use tidegate_config::problem::Path;
-use tidegate_core::exchange::{Exchange, Reply};
+use tidegate_core::exchange::Exchange;
 use tidegate_core::identity::Identity;
 use tidegate_core::policy::{Local, World};
 use tidegate_core::rejection::Rejection;
@@ -53,8 +53,6 @@ pub(crate) enum Finding {
     Bad(Bad),
     /// Nobody can tell now, or something else stands against it: with this the request is refused.
     Refused(Box<Rejection>),
-    /// The way answers the request itself, as logins do.
-    Answer(Box<Reply>),
 }
 
 /// A credential that proves nothing. Clients are told the same of every one of them.

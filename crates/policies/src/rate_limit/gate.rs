@@ -1,17 +1,19 @@
 //! A limit between a request and its target.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tidegate_config::value::PathPattern;
 use tidegate_core::exchange::Exchange;
 use tidegate_core::limiter::{Cell, Keyed, Now, Outcome, Slots, Standing};
-use tidegate_core::policy::{Decision, Gate, World};
+use tidegate_core::policy::{Decision, Gate, Verdict, World};
 use tidegate_core::rejection::{Rejection, RejectionKind};
 use tidegate_http1::ResponseHead;
 
 use super::file::{Definition, Exempt, ModeFile, What};
 use super::key::Counted;
 use super::shown;
+use super::store::{self, OnUnavailable, SharedStore};
 use crate::shared::moment::Origin;
 
 /// What counts.
@@ -24,10 +26,18 @@ pub(super) enum Counter {
     AtOnce(Arc<Slots>),
 }
 
+/// Where a limit is counted that several gateways share.
+pub(super) struct Elsewhere {
+    pub(super) store: SharedStore,
+    /// The limit's name there.
+    pub(super) limit: String,
+}
+
 /// A limit.
 pub(super) struct RateGate {
     limit: Arc<Definition>,
     counter: Counter,
+    elsewhere: Option<Elsewhere>,
     pattern: PathPattern,
     origin: Arc<Origin>,
     /// The limit's name, and its policy as clients are told of it; `None` where they are told nothing.
@@ -38,14 +48,14 @@ impl RateGate {
     pub(super) fn new(
         name: &Arc<str>,
         limit: Arc<Definition>,
-        counter: Counter,
+        (counter, elsewhere): (Counter, Option<Elsewhere>),
         (pattern, origin): (PathPattern, Arc<Origin>),
     ) -> Self {
         let told = match limit.what {
             What::Rate(rate) if limit.mode != ModeFile::Shadow => Some((Arc::clone(name), shown::policy(name, &rate))),
             What::Rate(_) | What::Concurrency(_) => None,
         };
-        Self { limit, counter, pattern, origin, told }
+        Self { limit, counter, elsewhere, pattern, origin, told }
     }
 
     fn ask(&self, exchange: &Exchange, world: &dyn World, counter: Rated<'_>) -> Outcome {
@@ -58,6 +68,39 @@ impl RateGate {
             (Rated::Keyed(keyed), ModeFile::Delay) => keyed.reserve(&key, weight, self.limit.max_delay, now),
             (Rated::Keyed(keyed), ModeFile::Enforce | ModeFile::Shadow) => keyed.decide(&key, weight, now),
         }
+    }
+
+    /// Asks the store that gateways share; who waits for its turn asks again when that has come.
+    async fn ask_elsewhere(
+        &self,
+        elsewhere: &Elsewhere,
+        rated: Rated<'_>,
+        exchange: &mut Exchange,
+        world: &dyn World,
+    ) -> Verdict {
+        let What::Rate(limit) = self.limit.what else { return Ok(()) };
+        let weight = self.limit.weights.of(&exchange.head.method);
+        let key = store::key(&elsewhere.limit, &self.counted(exchange));
+        let patience = world.now() + self.limit.max_delay;
+        let outcome = loop {
+            let outcome = match elsewhere.store.decide(world, &key, (&limit, weight)).await {
+                Ok(outcome) => outcome,
+                Err(why) => match elsewhere.store.on_unavailable {
+                    OnUnavailable::Allow => return Ok(()),
+                    OnUnavailable::Deny => return Err(unavailable(why.label()).into()),
+                    OnUnavailable::Local => break self.ask(exchange, world, rated),
+                },
+            };
+            let again = outcome.retry_after.map(|after| world.now() + after);
+            let waits = |again: &Instant| self.limit.mode == ModeFile::Delay && *again <= patience;
+            let Some(again) = again.filter(|again| !outcome.allowed && waits(again)) else { break outcome };
+            world.sleep(again).await;
+        };
+        self.tell(exchange, outcome);
+        if !outcome.wait.is_zero() {
+            world.sleep(world.now() + outcome.wait).await;
+        }
+        if outcome.allowed { Ok(()) } else { Err(refusal(&outcome).into()) }
     }
 
     fn counted<'a>(&'a self, exchange: &'a Exchange) -> Counted<'a> {
@@ -92,6 +135,9 @@ impl Gate for RateGate {
                 }));
             }
         };
+        if let Some(elsewhere) = &self.elsewhere {
+            return Decision::Wait(Box::pin(self.ask_elsewhere(elsewhere, rated, exchange, world)));
+        }
         let outcome = self.ask(exchange, world, rated);
         self.tell(exchange, outcome);
         if !outcome.allowed {
@@ -137,6 +183,11 @@ fn is_exempt(exempt: &Exempt, exchange: &Exchange) -> bool {
     };
     identity.user.as_ref().is_some_and(|user| users.contains(user))
         || identity.roles.iter().any(|role| roles.contains(role))
+}
+
+fn unavailable(why: &str) -> Rejection {
+    let rejection = Rejection::new(RejectionKind::Unavailable, "limits_unavailable", "Limits cannot be checked now");
+    rejection.retry_after(1).cause(format!("the limits' store: {why}"))
 }
 
 /// Tells a client when to come back.

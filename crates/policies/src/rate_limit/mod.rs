@@ -6,6 +6,7 @@ mod gate;
 mod key;
 mod own;
 mod shown;
+mod store;
 
 use std::collections::BTreeMap;
 use std::hash::RandomState;
@@ -19,7 +20,8 @@ use tidegate_core::limiter::{Cell, Store};
 use tidegate_core::policy::Phase;
 
 use self::file::{Definition, Limits, LimitsFile, ModeFile, What};
-use self::gate::{Counter, RateGate};
+use self::gate::{Counter, Elsewhere, RateGate};
+pub(crate) use self::store::LimitsStore;
 use crate::policy::{Policy, Setup};
 use crate::shared::moment::Origin;
 
@@ -160,7 +162,11 @@ fn add(name: &Arc<str>, scope: &str, limit: &Arc<Definition>, setup: &mut Setup<
         }
     };
     let origin = setup.shared.keep("origin", Origin::default);
-    let gate = RateGate::new(name, Arc::clone(limit), counter, (pattern, origin));
+    let elsewhere = match limit.what {
+        What::Rate(_) => store::shared(setup).map(|store| Elsewhere { store, limit: format!("{scope}/{name}") }),
+        What::Concurrency(_) => None,
+    };
+    let gate = RateGate::new(name, Arc::clone(limit), (counter, elsewhere), (pattern, origin));
     let shadow = limit.mode == ModeFile::Shadow;
     setup.shadowed_gate((phase, RouteLimits::KEY), name, (&limit.at, shadow), Arc::new(gate));
 }

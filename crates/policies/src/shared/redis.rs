@@ -141,14 +141,15 @@ impl RedisStore {
                 Some(Err(error)) => Unavailable::of(&error),
                 None => Unavailable::Slow,
             };
-            match why {
-                Unavailable::Closed if again => {
-                    again = false;
-                    turn.broke(world);
-                    continue;
-                }
-                why if why.is_of_server() => turn.failed(why, world),
-                _ => turn.worked(),
+            if why == Unavailable::Closed && again {
+                again = false;
+                turn.broke(world);
+                continue;
+            }
+            if why.is_of_server() {
+                turn.failed(why, world);
+            } else {
+                turn.worked();
             }
             return Err(why);
         }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tidegate_config::config::AccessLog;
 use tidegate_core::client::TlsFacts;
-use tidegate_core::query;
 use tidegate_core::trail::Trail;
 use tidegate_http1::{Known, Version, decimal};
 

@@ -81,6 +81,7 @@ impl Metrics {
     /// `docs/metrics.md`.
     pub fn render(&self, services: &[ServiceReport], policies: &policy::Shared) -> String {
         super::exposition::render(&self.scrape(services, policies))
+            + &super::policies::numbers(&policies.gauges().read())
     }
 
     fn scrape<'a>(&'a self, services: &'a [ServiceReport], policies: &policy::Shared) -> Scrape<'a> {

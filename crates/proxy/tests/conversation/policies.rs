@@ -100,7 +100,7 @@ impl Job for Asking {
     fn run<'a>(&'a self, world: &'a dyn World) -> Local<'a, ()> {
         Box::pin(async {
             loop {
-                world.sleep(world.now() + Duration::from_secs(60)).await;
+                world.sleep(world.now() + Duration::from_mins(1)).await;
                 ask(world).await.ok();
             }
         })

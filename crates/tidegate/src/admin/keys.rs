@@ -184,7 +184,7 @@ mod tests {
         let (code, made) = ask(&status, Method::POST, "/keys", body).await;
         assert_eq!((code, text(&made["expires"])), (201, "1970-01-01T00:17:40Z"), "{made}");
         let (first, id) = (text(&made["key"]), text(&made["id"]));
-        assert_eq!(told(&file, first, 1_000).expect("it is valid").roles, ["deploy".into()]);
+        assert_eq!(told(&file, first, 1_000).expect("it is valid").roles, [std::sync::Arc::<str>::from("deploy")]);
 
         let (code, rotated) = ask(&status, Method::POST, &format!("/keys/{id}/rotate"), r#"{"grace": "10s"}"#).await;
         let second = text(&rotated["key"]);

@@ -82,10 +82,17 @@ pub(super) fn answer(asked: &Asked<'_>, status: &Status) -> Reply {
         (Role::Admin, "/config") => {
             allowed(head, status, || reply(StatusCode::OK, "application/yaml", status.shown().as_bytes().to_vec()))
         }
+        // Public keys, for services that check what the gateway has signed.
+        (Role::Admin, JWKS) => {
+            let keys = tidegate_policies::identity_jwks(&status.rules.shared);
+            reply(StatusCode::OK, "application/jwk-set+json", keys.into_bytes())
+        }
         (Role::Admin, "/") => allowed(head, status, || text(StatusCode::OK, INDEX)),
         _ => text(StatusCode::NOT_FOUND, "not found\n"),
     }
 }
+
+const JWKS: &str = "/.well-known/jwks.json";
 
 const INDEX: &str = "\
 Tidegate
@@ -98,6 +105,7 @@ Tidegate
 /services           the services and their endpoints
 /services/NAME      everything about one
 /keys               the API keys
+/.well-known/jwks.json   what the tokens of `identity_headers` are verified with
 
 With `admin.token`, endpoints can be drained and weighed, breakers opened and closed, endpoints register
 themselves, and keys are made and revoked: see docs/admin.md.

@@ -57,7 +57,7 @@ impl Target {
                 let tls = plain.is_some().then(|| Tls::to(host, authorities())).transpose()?;
                 Place::Tcp { host: host.clone(), port: *port, tls }
             }
-            #[expect(clippy::wildcard_enum_match_arm, reason = "the crate may add kinds of addresses")]
+            // The crate may add kinds of addresses.
             _ => return Err("this kind of address is not known".to_owned()),
         };
         Ok(Self { place, who })

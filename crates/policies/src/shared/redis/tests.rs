@@ -32,7 +32,7 @@ impl Thread {
     }
 
     fn number(worker: usize) -> Rc<Self> {
-        let manual = ManualClock::new(Duration::from_secs(1_795_219_200));
+        let manual = ManualClock::new(Duration::from_hours(498_672));
         Rc::new(Self { clock: Clock::Manual(Arc::clone(&manual)), manual, worker })
     }
 

@@ -200,7 +200,7 @@ fn every_field_of_a_line_and_every_hidden_parameter_is_documented() {
     };
     let line = line(&AccessLog { headers: vec!["x-a".into()], ..access() }, whole);
     let keys = line.as_object().expect("an object").keys().map(String::as_str);
-    let hidden = query::CREDENTIALS.iter().copied();
+    let hidden = tidegate_core::query::CREDENTIALS.iter().copied();
     for word in keys.chain(hidden) {
         assert!(page.contains(&format!("`{word}`")), "docs/operations.md does not say what `{word}` is");
     }

@@ -103,12 +103,12 @@ fn the_scripts_count_as_the_limiter_does() {
 #[test]
 fn limits_beyond_all_measure_count_too() {
     let three = Three::new();
-    let most = Duration::from_secs(10 * 365 * 86_400);
+    let most = Duration::from_hours(10 * 365 * 24);
     for (algorithm, amount, period) in [
         (Algorithm::TokenBucket { burst: 7 }, 1, most),
-        (Algorithm::TokenBucket { burst: 1_000_000 }, 1_000_000, Duration::from_secs(30 * 86_400)),
+        (Algorithm::TokenBucket { burst: 1_000_000 }, 1_000_000, Duration::from_hours(30 * 24)),
         (Algorithm::TokenBucket { burst: 100 }, 3_000_000_000, Duration::from_secs(1)),
-        (Algorithm::SlidingWindow, 1_000_000, Duration::from_secs(3600)),
+        (Algorithm::SlidingWindow, 1_000_000, Duration::from_hours(1)),
         (Algorithm::FixedWindow, 1_000_000_000, most),
     ] {
         let limit = Limit::new(algorithm, Rate::new(amount, period).unwrap()).unwrap();

@@ -4,7 +4,7 @@ use e2e::redis::{Redis, Valve};
 
 use super::*;
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// Decides while the server does not answer: the clock is moved to the end of the time there is, once it has been asked.
 async fn out_of_time(store: &RedisStore, world: &Thread) -> String {
