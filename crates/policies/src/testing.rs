@@ -65,6 +65,8 @@ pub(crate) struct Sent {
     pub(crate) said: String,
     /// As the service would see it, but for what forwarding adds.
     pub(crate) exchange: Exchange,
+    /// The number of its route.
+    pub(crate) route: Option<usize>,
     /// What the log is told of a refusal.
     pub(crate) cause: Option<String>,
 }
@@ -130,10 +132,11 @@ impl Gateway {
         let found = self.router.find(&tidegate_core::route::Head::of(&exchange), &mut params);
         exchange.params = params;
         self.policies.guarded.strip(&mut exchange.head.fields);
-        let chain = match found {
-            Found::Route(number) => &self.policies.routes[number],
-            Found::NotFound | Found::MethodNotAllowed(_) | Found::Options(_) => &self.policies.router,
+        let route = match found {
+            Found::Route(number) => Some(number),
+            Found::NotFound | Found::MethodNotAllowed(_) | Found::Options(_) => None,
         };
+        let chain = route.map_or(&self.policies.router, |number| &self.policies.routes[number]);
         let verdict = chain.check(&mut exchange, &self.world).await;
         let (mut said, mut reply, mut cause) = ("pass".to_owned(), ResponseHead::default(), None);
         match verdict {
@@ -153,7 +156,7 @@ impl Gateway {
         for field in &reply.fields {
             write!(said, "\n{}: {}", field.name, String::from_utf8_lossy(field.value)).unwrap();
         }
-        Sent { said, exchange, cause }
+        Sent { said, exchange, route, cause }
     }
 
     fn open(&self, request: &str) -> Exchange {

@@ -224,7 +224,7 @@ impl Gate for Authenticate {
     fn check<'a>(&'a self, exchange: &'a mut Exchange, world: &'a dyn World) -> Decision<'a> {
         let now = world.now();
         if let Some(rejection) = self.failures.as_ref().and_then(|failures| failures.refusal(exchange.client, now)) {
-            return Decision::refuse(rejection);
+            return Decision::Ready(self.conclude(Err(rejection.into()), exchange));
         }
         let mut asking = Asking { now: Some(now), ..Asking::default() };
         while let Some(way) = self.ways.get(asking.next) {

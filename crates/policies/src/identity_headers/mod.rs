@@ -145,30 +145,34 @@ struct Tell {
 impl Gate for Tell {
     fn check<'a>(&'a self, exchange: &'a mut Exchange, world: &'a dyn World) -> Decision<'a> {
         let Some(identity) = exchange.identity.clone() else { return Decision::PASS };
-        let told = self.fields.iter().try_for_each(|(name, source)| {
-            let Some(value) = source.value(&identity).map_err(|cause| format!("`{name}` {cause}"))? else {
-                return Ok(());
-            };
-            // What a field would not carry as it is must not become something else on its way.
-            let set =
-                if value.trim() == value { exchange.head.fields.set(&**name, value.as_bytes()).ok() } else { None };
-            set.ok_or_else(|| format!("what `{name}` shall say cannot stand in a field"))
-        });
-        let told = told.and_then(|()| {
-            let Some(token) = &self.token else { return Ok(()) };
-            let signed = token.of(&identity, world)?;
-            exchange
-                .head
-                .fields
-                .set(&*token.header, signed.as_bytes())
-                .map_err(|_| "the token is no field value".to_owned())
-        });
-        match told {
-            Ok(()) => Decision::PASS,
+        match self.told(&identity, world) {
+            Ok(told) => {
+                exchange.told.extend(told);
+                Decision::PASS
+            }
             Err(cause) => {
                 Decision::refuse(Rejection::internal(format!("the service cannot be told who calls: {cause}")))
             }
         }
+    }
+}
+
+impl Tell {
+    /// The fields for this caller, or why there are none.
+    fn told(&self, identity: &Arc<Identity>, world: &dyn World) -> Result<Vec<(Arc<str>, Vec<u8>)>, String> {
+        let mut told = Vec::with_capacity(self.fields.len() + 1);
+        for (name, source) in &self.fields {
+            let Some(value) = source.value(identity).map_err(|cause| format!("`{name}` {cause}"))? else { continue };
+            // What a field would not carry as it is must not become something else on its way.
+            if value.trim() != value || value.chars().any(char::is_control) {
+                return Err(format!("what `{name}` shall say cannot stand in a field"));
+            }
+            told.push((Arc::clone(name), value.into_bytes()));
+        }
+        if let Some(token) = &self.token {
+            told.push((Arc::clone(&token.header), token.of(identity, world)?.as_bytes().to_vec()));
+        }
+        Ok(told)
     }
 }
 
@@ -252,6 +256,8 @@ mod tests {
     use jsonwebtoken::jwk::JwkSet;
     use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
     use tidegate_config::Memory;
+    use tidegate_core::rewrite;
+    use tidegate_http1::Field;
 
     use super::*;
     use crate::testing::{Gateway, WALL, problems};
@@ -271,11 +277,13 @@ routes:
         )
     }
 
-    /// What the service sees of a request, but for its host.
+    /// What the service sees of the fields that only the gateway may send.
     fn seen(gateway: &Gateway, request: &str) -> Vec<String> {
-        let sent = gateway.send(request);
+        let mut sent = gateway.send(request);
         assert_eq!(sent.said, "pass", "{:?}", sent.cause);
-        let fields = sent.exchange.head.fields.iter().filter(|field| !field.name.eq_ignore_ascii_case("host"));
+        rewrite::outgoing(&mut sent.exchange, &gateway.config.routes[sent.route.unwrap()], "x-request-id").unwrap();
+        let guarded = |field: &Field<'_>| gateway.policies.guarded.has(field.name.as_bytes());
+        let fields = sent.exchange.head.fields.iter().filter(guarded);
         fields.map(|field| format!("{}: {}", field.name, String::from_utf8_lossy(field.value))).collect()
     }
 
@@ -322,6 +330,16 @@ routes:
         assert_eq!(fields.len(), 2, "{fields:?}");
         assert_eq!(fields[0], "x-user: b");
         assert!(fields[1].starts_with("x-identity: ey"));
+    }
+
+    #[test]
+    fn a_client_cannot_have_them_dropped_by_naming_them_in_connection() {
+        let gateway = Gateway::of(&yaml("{ user: x-user, jwt: {} }"));
+        let many: Vec<_> = (0..80).map(|number| format!("x-{number}")).collect();
+        let request =
+            format!("GET /\nX-API-Key: the-long-key-of-b\nConnection: X-User, x-identity, {}", many.join(", "));
+        let fields = seen(&gateway, &request);
+        assert!(fields[0] == "x-user: b" && fields[1].starts_with("x-identity: ey"), "{fields:?}");
     }
 
     #[test]
