@@ -73,7 +73,8 @@ routes:
 fn a_client_beyond_its_limit_is_told_when_to_come_back_and_so_is_the_log() {
     let backend = Backend::echo();
     let limit = "rate_limit: { mine: { rate: 2/h, key: client_ip } }";
-    let gateway = Gateway::run(&forward_with(backend.address(), "", limit));
+    let logged = "log: { access: { format: json, to: stdout } }\n";
+    let gateway = Gateway::run(&format!("{logged}{}", forward_with(backend.address(), "", limit)));
     let mut client = gateway.connect();
     assert_eq!([client.get("/").status(), client.get("/").status()], [200, 200]);
     let refused = client.get("/");
