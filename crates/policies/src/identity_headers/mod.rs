@@ -142,6 +142,9 @@ struct Tell {
     token: Option<Tokens>,
 }
 
+/// A field and its value.
+type Told = (Arc<str>, Vec<u8>);
+
 impl Gate for Tell {
     fn check<'a>(&'a self, exchange: &'a mut Exchange, world: &'a dyn World) -> Decision<'a> {
         let Some(identity) = exchange.identity.clone() else { return Decision::PASS };
@@ -159,7 +162,7 @@ impl Gate for Tell {
 
 impl Tell {
     /// The fields for this caller, or why there are none.
-    fn told(&self, identity: &Arc<Identity>, world: &dyn World) -> Result<Vec<(Arc<str>, Vec<u8>)>, String> {
+    fn told(&self, identity: &Arc<Identity>, world: &dyn World) -> Result<Vec<Told>, String> {
         let mut told = Vec::with_capacity(self.fields.len() + 1);
         for (name, source) in &self.fields {
             let Some(value) = source.value(identity).map_err(|cause| format!("`{name}` {cause}"))? else { continue };
