@@ -119,6 +119,43 @@ pub(super) fn decoded(segment: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// Calls of the admin listener, as a test makes them: with the token `t0ken`, from this machine.
+#[cfg(test)]
+pub(super) mod testing {
+    use http::{Method, Request};
+    use http_body_util::BodyExt;
+    use serde_json::Value;
+
+    use super::Asked;
+    use crate::admin::routes::{self, Role};
+    use crate::status::Status;
+
+    /// The status of the reply, and what it says.
+    pub(in crate::admin) async fn ask(status: &Status, method: Method, path: &str, body: &str) -> (u16, Value) {
+        let request = Request::builder().method(method).uri(path).header("host", "localhost");
+        let request = request.header("authorization", "Bearer t0ken").body(()).expect("a request");
+        let (head, ()) = request.into_parts();
+        let (local, peer) = ([127, 0, 0, 1].into(), ([127, 0, 0, 1], 4711).into());
+        let asked = Asked { role: Role::Admin, local, peer, head: &head, body: body.as_bytes() };
+        let reply = routes::answer(&asked, status);
+        let code = reply.status().as_u16();
+        let body = reply.into_body().collect().await.expect("a body").to_bytes();
+        (code, serde_json::from_slice(&body).expect("JSON"))
+    }
+
+    /// Makes these calls, each of which must be answered with this status and code.
+    pub(in crate::admin) async fn refused(
+        status: &Status,
+        calls: &[(Method, &str, &str)],
+        (expected, code): (u16, &str),
+    ) {
+        for (method, path, body) in calls {
+            let (status, told) = ask(status, method.clone(), path, body).await;
+            assert_eq!((status, told["code"].as_str()), (expected, Some(code)), "{path} {body}: {told}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -131,15 +131,13 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use http::Request;
-    use http_body_util::BodyExt;
     use tidegate_config::config::Secret;
     use tidegate_core::clock::{Clock, ManualClock};
     use tidegate_proxy::Upstreams;
     use tidegate_proxy::telemetry::Metrics;
 
     use super::*;
-    use crate::admin::routes::{self, Role};
+    use crate::admin::calls::testing::{ask, refused};
     use crate::keys::tests::{Folder, told};
     use crate::status::InUse;
 
@@ -150,25 +148,6 @@ mod tests {
         let key_files = key_files.iter().map(|file| file.to_path_buf()).collect();
         status.use_now(InUse { token: token.map(|token| Secret(token.into())), key_files, ..InUse::default() });
         status
-    }
-
-    async fn ask(status: &Status, method: Method, path: &str, body: &str) -> (u16, Value) {
-        let request = Request::builder().method(method).uri(path).header("host", "localhost");
-        let request = request.header("authorization", "Bearer t0ken").body(()).expect("a request");
-        let (head, ()) = request.into_parts();
-        let (local, peer) = ([127, 0, 0, 1].into(), ([127, 0, 0, 1], 4711).into());
-        let asked = Asked { role: Role::Admin, local, peer, head: &head, body: body.as_bytes() };
-        let reply = routes::answer(&asked, status);
-        let code = reply.status().as_u16();
-        let body = reply.into_body().collect().await.expect("a body").to_bytes();
-        (code, serde_json::from_slice(&body).expect("JSON"))
-    }
-
-    async fn refused(status: &Status, calls: &[(Method, &str, &str)], (expected, code): (u16, &str)) {
-        for (method, path, body) in calls {
-            let (status, told) = ask(status, method.clone(), path, body).await;
-            assert_eq!((status, told["code"].as_str()), (expected, Some(code)), "{path} {body}: {told}");
-        }
     }
 
     fn text(value: &Value) -> &str {
