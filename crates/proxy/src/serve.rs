@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use tidegate_config::config::{self, Route};
 use tidegate_core::affinity;
 use tidegate_core::body::{Body, GuardedBody};
@@ -184,42 +184,10 @@ fn part(live: &mut Live, split: &Split, route: &Route) -> Result<usize, Rejectio
     Ok(service)
 }
 
-/// A preflight (Fetch, 4.8) is for the route that would take the request it asks about, if that answers preflights.
 fn find(live: &mut Live, local: &Local) -> Found {
-    if let Some(method) = asked_about(&live.exchange.head) {
-        let found = find_for(live, local, &method);
-        if let Found::Route(index) = found
-            && local.chains.get(index).is_some_and(|chain| chain.answers_preflights())
-        {
-            return found;
-        }
-    }
-    let method = live.exchange.head.method.clone();
-    find_for(live, local, &method)
-}
-
-/// The method that a preflight asks about.
-fn asked_about(head: &RequestHead) -> Option<Method> {
-    if head.method != Method::OPTIONS || !head.fields.contains("origin") {
-        return None;
-    }
-    Method::from_bytes(head.fields.value("access-control-request-method")?).ok()
-}
-
-fn find_for(live: &mut Live, local: &Local, method: &Method) -> Found {
     let mut params = std::mem::take(&mut live.exchange.params);
-    let exchange = &live.exchange;
-    let head = Head {
-        host: &exchange.host,
-        path: exchange.path(),
-        query: exchange.query(),
-        method,
-        fields: &exchange.head.fields,
-        client_ip: exchange.client,
-        listener: &exchange.peer.listener,
-        cert: exchange.peer.tls.as_ref().and_then(|tls| tls.client.as_ref()),
-    };
-    let found = local.snapshot.router.find(&head, &mut params);
+    let answers = |index: usize| local.chains.get(index).is_some_and(|chain| chain.answers_preflights());
+    let found = local.snapshot.router.find_or_preflight(&Head::of(&live.exchange), &mut params, answers);
     live.exchange.params = params;
     found
 }
