@@ -227,3 +227,40 @@ fn api_keys_are_one_in_their_place_and_nobody_else_sees_them() {
     gateway.access_line("the request", |line| line["path"] == "/passed");
     assert!(!gateway.shown().contains(&format!("\"{KEY}\"")), "the key is in a log: {}", gateway.shown());
 }
+
+#[test]
+fn what_one_request_has_proved_is_no_other_ones() {
+    let backend = Backend::echo();
+    let gateway = Gateway::run(&telling(&backend));
+    let known = format!("GET /known HTTP/1.1\r\nHost: a\r\nX-API-Key: {KEY}\r\n\r\n");
+    let nobody = "GET /known HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut client = gateway.connect();
+    client.send([&*known, nobody, &known, nobody, "GET /open HTTP/1.1\r\nHost: a\r\n\r\n"].concat());
+    let statuses: Vec<_> = (0..4).map(|_| client.reply().status()).collect();
+    assert_eq!(statuses, [200, 401, 200, 401], "pipelined on one connection");
+    let open = client.reply();
+    assert!(open.status() == 200 && seen(&open, "x-user").is_empty(), "{}", open.text());
+    let over_http2 = H2Client::connect(gateway.address());
+    let ask = |key: Option<&str>| {
+        let mut request = Request::get("http://a/known");
+        if let Some(key) = key {
+            request = request.header("x-api-key", key);
+        }
+        over_http2.call(request.body(()).expect("a request"), b"").status
+    };
+    assert_eq!(
+        [ask(Some(KEY)), ask(None), ask(Some(KEY)), ask(None)],
+        [200, 401, 200, 401],
+        "on one connection of HTTP/2"
+    );
+    // What asks for a tunnel, or waits to be asked for its body, is asked who it is all the same.
+    for fields in [
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n",
+        "Content-Length: 5\r\nExpect: 100-continue\r\n",
+        "X-HTTP-Method-Override: OPTIONS\r\n",
+    ] {
+        let reply = gateway.connect().get_with("/known", fields);
+        assert_eq!((reply.status(), &*code(&reply)), (401, "credential_missing"), "{fields}");
+    }
+}

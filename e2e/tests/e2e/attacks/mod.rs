@@ -1,6 +1,7 @@
 //! One test for each class of attack in `docs/threats.md`, with a table of what is sent and what must come of it, against the running
 //! program. Classes that concern messages alone are in `framing`, `http2`, `limits` and `trust`.
 
+mod browsers;
 mod identity;
 mod load;
 mod outside;
