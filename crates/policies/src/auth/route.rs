@@ -243,7 +243,10 @@ impl Gate for Authenticate {
     }
 
     fn describe(&self, _: &Exchange) -> String {
-        let ways = self.names.iter().zip(&self.ways).map(|(name, way)| format!("`{name}` ({})", way.describe()));
+        let ways = self.names.iter().zip(&self.ways).map(|(name, way)| match &*way.describe() {
+            "" => format!("`{name}`"),
+            words => format!("`{name}` ({words})"),
+        });
         let bad = match self.bad {
             BadFile::Refuse => "",
             BadFile::Next => "; what proves nothing is passed over",
