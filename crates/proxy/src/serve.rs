@@ -25,7 +25,7 @@ use crate::listener::Session;
 use crate::live::Live;
 use crate::snapshot::Target;
 use crate::telemetry::End;
-use crate::upstream::attempt::{SharedAlarm, Tunnel, body_rejection};
+use crate::upstream::attempt::{SharedAlarm, Tunnel};
 use crate::worker::{Local, Worker};
 
 /// What the connection lends to an exchange.
@@ -131,7 +131,7 @@ async fn route(live: &mut Live, local: &Local, means: &Means<'_>) -> Result<Answ
         return Err(Rejection::internal(format!("route {index} is not in the snapshot")));
     };
     live.facts.route = Some(Arc::clone(&route.name));
-    limit_body(&mut live.exchange, route.body_limit)?;
+    live.exchange.limit_body(route.body_limit)?;
     if let Some(chain) = local.chains.get(index).filter(|chain| !chain.links().is_empty()) {
         live.facts.series = local.routes.get(index).and_then(|series| series.of(None)).cloned();
         if let Some(answer) = ask(live, chain).await? {
@@ -190,17 +190,6 @@ fn find(live: &mut Live, local: &Local) -> Found {
     let found = local.snapshot.router.find_or_preflight(&Head::of(&live.exchange), &mut params, answers);
     live.exchange.params = params;
     found
-}
-
-/// A body that says how long it is, is refused before any of it is read; another one while it is.
-fn limit_body(exchange: &mut Exchange, limit: Option<u64>) -> Result<(), Rejection> {
-    if let (Some(length), Some(limit)) = (exchange.body.length(), limit)
-        && length > limit
-    {
-        return Err(body_rejection(tidegate_core::body::BodyError::TooLarge));
-    }
-    exchange.body.limit(limit);
-    Ok(())
 }
 
 fn options(allow: &str) -> Answer {

@@ -292,6 +292,14 @@ fn explain_shows_what_stops_a_request_and_what_else_would_have_been_asked() {
 }
 
 #[test]
+fn explain_knows_of_a_body_by_what_the_head_says() {
+    let large = explained_for("body-large", "", &["POST", "/open", "-H", "Content-Length: 10485761"]);
+    assert!(large.contains("Answer: 413 body_too_large"), "{large}");
+    let text = explained_for("body-fits", "", &["POST", "/open", "-H", "Transfer-Encoding: chunked"]);
+    assert!(text.contains(": route `open` sends it"), "{text}");
+}
+
+#[test]
 fn explain_takes_a_caller_as_proved() {
     let claims = r#"{ "sub": "ann", "realm": { "roles": ["reader"] }, "tenant_id": "t1" }"#;
     let args = ["GET", "/orders/t1", "--as", "caller.json"];

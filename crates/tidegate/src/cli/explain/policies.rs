@@ -34,14 +34,15 @@ pub(super) enum Says {
     NotReached,
 }
 
-/// What all links of the chain say, in their order, and what stops the request. A caller who is `assumed` is who it is, whatever those say that
+/// What all links of the chain say, in their order, and what stops the request, if nothing has `stopped` it before. A caller who is `assumed` is who it is, whatever those say that
 /// find it out.
 pub(super) fn decide(
     chain: &Chain,
     exchange: &mut Exchange,
     assumed: Option<&Arc<Identity>>,
+    mut stopped: Option<Stop>,
 ) -> (Vec<Decided>, Option<Stop>) {
-    let (world, mut stopped, mut unknown) = (Still::now(), None, false);
+    let (world, mut unknown) = (Still::now(), false);
     let mut decided = Vec::with_capacity(chain.links().len());
     for link in chain.links() {
         let says = if stopped.is_some() {
