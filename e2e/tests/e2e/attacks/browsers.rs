@@ -73,4 +73,5 @@ fn pages_of_strangers_neither_read_nor_change_anything() {
         assert_eq!(code(&reply), "csrf_refused", "a web socket: {fields}");
     }
     assert_eq!(backend.requests().len(), before, "the service was asked");
+    assert!(backend.requests().iter().all(|request| request.head.method() == "GET"), "preflights are the gateway's");
 }

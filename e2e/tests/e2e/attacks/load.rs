@@ -85,6 +85,30 @@ fn other_names_for_oneself_are_no_way_around_a_limit() {
 }
 
 #[test]
+fn what_no_route_takes_and_what_browsers_ask_first_is_limited_too() {
+    let backend = Backend::echo();
+    let limit = "rate_limit: { per_client: { rate: 5/h, burst: 5, key: client_ip } }\n";
+    let route = "auth: keys, cors: { origins: [\"https://app.test\"] }";
+    for (what, request) in [
+        ("no route", "GET /absent HTTP/1.1\r\nHost: b\r\n\r\n"),
+        ("another method", "DELETE / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"),
+        ("options", "OPTIONS / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        (
+            "a preflight",
+            "OPTIONS / HTTP/1.1\r\nHost: a\r\nOrigin: https://app.test\r\nAccess-Control-Request-Method: GET\r\n\r\n",
+        ),
+        ("nobody", "GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+    ] {
+        let routes = e2e::forward_with(backend.address(), "", route)
+            .replace("path_prefix: /", "host: a, path: /, methods: [GET]");
+        let gateway = Gateway::run(&format!("{AUTH}{limit}{routes}"));
+        let limited = (0..10).filter(|_| gateway.connect().send(request).reply().status() == 429).count();
+        assert_eq!(limited, 5, "{what}");
+    }
+    assert!(backend.requests().is_empty());
+}
+
+#[test]
 fn guesses_are_counted_by_the_address_that_they_come_from() {
     let backend = Backend::echo();
     let failures = "auth_failures: { rate: 10/h, burst: 10 }\n";
