@@ -4,6 +4,7 @@
 //! - [`Gateway`] runs `tidegate run` on free ports and reads its log; [`forward`] and [`server`] write the usual YAML.
 //! - [`Backend`] is an HTTP/1 upstream that follows a script and keeps every byte, [`http2::H2Backend`] one of HTTP/2.
 //! - [`Client`] sends exact bytes and reads strictly; [`http2::H2Client`] is well-behaved, [`frames::Frames`] need not be.
+//! - [`tokens::Signer`] signs whatever it is given, as providers and forgers do.
 //! - [`tools`] are real programs: nginx, Python, curl, [`registries`] dnsmasq and etcd, [`redis`] Redis. `scripts/test` installs them. [`fakes`] are
 //!   not real, and say so.
 //!
@@ -30,6 +31,7 @@ pub mod http2;
 pub mod redis;
 pub mod registries;
 pub mod stream;
+pub mod tokens;
 pub mod tools;
 pub mod wire;
 

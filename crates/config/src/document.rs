@@ -7,7 +7,7 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use crate::problem::{Part, Path, Problem, Problems, Segment, Severity};
-use crate::tree::{Node, Origin, Place};
+use crate::tree::{Entry, Node, Origin, Place};
 use crate::vocabulary::Vocabulary;
 
 /// What was read, merged, with the origin of every value.
@@ -52,6 +52,31 @@ impl Document {
             Origin::File(place) => self.location(place),
             Origin::Environment(_) | Origin::Default => None,
         }
+    }
+
+    /// Which of the places that a route starts from has the value at `path`: `route`, ``bundle `a` ``, `defaults`, and `gateway` for what stands
+    /// at the top. What comes from the environment is said to be of its object.
+    pub fn level(&self, path: &Path) -> String {
+        let [Segment::Key(first), Segment::Index(_), below @ ..] = path.segments() else { return "gateway".to_owned() };
+        if **first != *"routes" || below.is_empty() {
+            return "route".to_owned();
+        }
+        let place = self.locate(path);
+        let at = |object: Path| {
+            let inner = below.iter().fold(object, |path, segment| match segment {
+                Segment::Key(key) => path.join(key),
+                Segment::Index(index) => path.index(*index),
+            });
+            place.is_some() && self.locate(&inner) == place
+        };
+        let bundles = self.tree.get("bundles").and_then(Node::as_map).into_iter().flat_map(|bundles| &bundles.0);
+        for Entry { key, .. } in bundles {
+            if at(Path::root().join("bundles").join(key)) {
+                return format!("bundle `{key}`");
+            }
+        }
+        let defaults = Path::root().join("defaults").join("route");
+        if at(defaults) { "defaults".to_owned() } else { "route".to_owned() }
     }
 
     /// Problems as compilers show them: message, place, excerpt, advice. All of them, in the order of the file.

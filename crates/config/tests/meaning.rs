@@ -175,6 +175,38 @@ fn places_are_found_for_every_object() {
 }
 
 #[test]
+fn every_value_of_a_route_says_where_it_comes_from() {
+    let text = "\
+services: { a: { url: http://a } }
+defaults: { route: { timeout: 1s, upgrade: off } }
+bundles:
+  one: { timeout: 2s }
+  two: { limits: { body: 1KB } }
+routes:
+  - { service: a, use: [one, two], upgrade: websocket }
+  - { service: a, match: { path: /x } }
+";
+    let document = from_yaml(text).expect("valid").document;
+    let routes = Path::root().join("routes");
+    for (route, key, level) in [
+        (0, "timeout", "bundle `one`"),
+        (0, "limits", "bundle `two`"),
+        (0, "upgrade", "route"),
+        (1, "upgrade", "defaults"),
+        (1, "timeout", "defaults"),
+        (1, "match", "route"),
+    ] {
+        assert_eq!(document.level(&routes.index(route).join(key)), level, "{route} {key}");
+    }
+    let body = routes.index(0).join("limits").join("body");
+    assert_eq!(
+        (document.level(&body), document.level(&routes.index(1))),
+        ("bundle `two`".to_owned(), "route".to_owned())
+    );
+    assert_eq!(document.level(&Path::root().join("services").join("a")), "gateway");
+}
+
+#[test]
 fn problems_are_there_for_programs_too() {
     let failure = from_yaml("server: { prot: 1 }\nservices: { a: { url: http://a } }\nroutes: [{ service: a }]")
         .expect_err("misspelt");

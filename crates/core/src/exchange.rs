@@ -10,7 +10,7 @@ use http::StatusCode;
 use tidegate_config::config::RequestId as RequestIdRule;
 use tidegate_http1::{Known, RequestHead, ResponseHead, Target, authority};
 
-use crate::body::Body;
+use crate::body::{Body, BodyError};
 use crate::client::{Peer, Scheme, TrustedProxies, client_address, client_scheme, host_of};
 use crate::identity::Identity;
 use crate::limiter::Standing;
@@ -153,6 +153,18 @@ impl Exchange {
     /// What follows the `?`; empty if there is nothing.
     pub fn query(&self) -> &str {
         self.head.target.get(self.path_length + 1..).unwrap_or_default()
+    }
+
+    /// Sees to it that the body is not longer than this. One that says how long it is, is refused before any of it is read; another one
+    /// while it is.
+    pub fn limit_body(&mut self, limit: Option<u64>) -> Result<(), Rejection> {
+        if let (Some(length), Some(limit)) = (self.body.length(), limit)
+            && length > limit
+        {
+            return Err(BodyError::TooLarge.into());
+        }
+        self.body.limit(limit);
+        Ok(())
     }
 
     /// Replaces the target by what the service shall see; it must be canonical, its path `path_length` bytes long.

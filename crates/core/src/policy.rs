@@ -34,6 +34,12 @@ pub trait Gate: Send + Sync {
         false
     }
 
+    /// What it decides by, in a few words for operators who ask what becomes of this request: `10 in 1s, by client_ip 192.0.2.1`. Nobody else
+    /// asks, and it may be empty.
+    fn describe(&self, _: &Exchange) -> String {
+        String::new()
+    }
+
     /// Adds to the reply on its way up. Refusals pass here too, also those of gates before this one.
     fn reply(&self, _: &Exchange, _: &mut ResponseHead) {}
 }

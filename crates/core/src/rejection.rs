@@ -9,6 +9,8 @@ use http::StatusCode;
 use serde::Serialize;
 use tidegate_http1::{Fields, InvalidField, Known, NameRef};
 
+use crate::body::BodyError;
+
 /// A refusal: what the client is told, and what the log is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
@@ -191,6 +193,19 @@ impl Rejection {
             fields.clear();
         }
         (fields, Bytes::from(body.unwrap_or_default()))
+    }
+}
+
+/// What a client is told when its request's body failed.
+impl From<BodyError> for Rejection {
+    fn from(error: BodyError) -> Self {
+        let (kind, detail) = match error {
+            BodyError::TooLarge => (RejectionKind::PayloadTooLarge, "Request body is larger than allowed"),
+            BodyError::ClientTooSlow => (RejectionKind::RequestTimeout, "Request body was sent too slowly"),
+            BodyError::ClientMalformed | BodyError::ClientGone => (RejectionKind::BadRequest, "Malformed request body"),
+            BodyError::UpstreamAborted | BodyError::UpstreamTooSlow => (RejectionKind::BadGateway, "Service error"),
+        };
+        Self::new(kind, error.code(), detail).closing()
     }
 }
 

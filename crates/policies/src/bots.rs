@@ -111,6 +111,14 @@ impl Gate for Rules {
         }
         Decision::PASS
     }
+
+    fn describe(&self, _: &Exchange) -> String {
+        let lists = [("refuses names with", &self.deny), ("but not with", &self.allow)];
+        let lists = lists.into_iter().filter(|(_, patterns)| !patterns.sources().is_empty());
+        let lists = lists.map(|(words, patterns)| format!("{words} {}", patterns.sources().join(", ")));
+        let empty = self.refuses_empty.then(|| "refuses clients without a name".to_owned());
+        lists.chain(empty).collect::<Vec<_>>().join("; ")
+    }
 }
 
 #[cfg(test)]

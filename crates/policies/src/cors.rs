@@ -174,6 +174,11 @@ impl Gate for Rules {
         true
     }
 
+    fn describe(&self, _: &Exchange) -> String {
+        let credentials = if self.credentials { ", with credentials" } else { "" };
+        format!("pages of {}{credentials}", self.origins.words())
+    }
+
     fn reply(&self, exchange: &Exchange, reply: &mut ResponseHead) {
         let (asked, fields) = (&exchange.head, &mut reply.fields);
         for name in OF_SERVICES {

@@ -80,6 +80,12 @@ impl Gate for Friends {
             ),
         }
     }
+
+    fn describe(&self, _: &Exchange) -> String {
+        let others = self.0.words();
+        let others = if others.is_empty() { others } else { format!(", and of {others}") };
+        format!("what changes something must come from pages of its own host{others}")
+    }
 }
 
 impl Friends {

@@ -73,14 +73,21 @@ routes:
 impl Gate for Ranges {
     fn check<'a>(&'a self, exchange: &'a mut Exchange, _: &'a dyn World) -> Decision<'a> {
         let client = exchange.client.to_canonical();
-        if has(&self.deny, client) || !(self.allow.is_empty() || has(&self.allow, client)) {
-            return Decision::refuse(Rejection::new(
-                RejectionKind::Forbidden,
-                "ip_denied",
-                "Your address is not allowed here",
-            ));
-        }
-        Decision::PASS
+        let cause = if has(&self.deny, client) {
+            "the address is in `deny`"
+        } else if !(self.allow.is_empty() || has(&self.allow, client)) {
+            "the address is not in `allow`"
+        } else {
+            return Decision::PASS;
+        };
+        let detail = "Your address is not allowed here";
+        Decision::refuse(Rejection::new(RejectionKind::Forbidden, "ip_denied", detail).cause(cause))
+    }
+
+    fn describe(&self, _: &Exchange) -> String {
+        let lists = [("only", &self.allow), ("not", &self.deny)];
+        let lists = lists.into_iter().filter(|(_, ranges)| !ranges.is_empty());
+        lists.map(|(word, ranges)| format!("{word} {}", shown(ranges))).collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -103,6 +110,13 @@ fn ranges(written: &[Cidr]) -> Vec<(IpAddr, IpAddr)> {
         }
     }
     merged
+}
+
+/// `10.0.0.0-10.255.255.255, 192.0.2.1`
+fn shown(ranges: &[(IpAddr, IpAddr)]) -> String {
+    let shown =
+        ranges.iter().map(|(first, last)| if first == last { first.to_string() } else { format!("{first}-{last}") });
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 fn has(ranges: &[(IpAddr, IpAddr)], address: IpAddr) -> bool {

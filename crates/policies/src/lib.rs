@@ -22,6 +22,6 @@ mod table;
 mod testing;
 mod tls;
 
-pub use auth::key_stores;
+pub use auth::{Assumed, assumed, key_stores};
 pub use identity_headers::identity_jwks;
 pub use table::{TABLE, VOCABULARY, examples};

@@ -74,6 +74,19 @@ impl Origins {
         self.any || self.exact.iter().any(|known| known.as_bytes() == origin) || self.patterns.has(origin)
     }
 
+    /// Which they are, in words.
+    pub(crate) fn words(&self) -> String {
+        if self.any {
+            return "everybody".to_owned();
+        }
+        let patterns = match self.patterns.sources().len() {
+            0 => None,
+            1 => Some("one pattern".to_owned()),
+            count => Some(format!("{count} patterns")),
+        };
+        self.exact.iter().cloned().chain(patterns).collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether `*` is in the list.
     pub(crate) fn has_any(&self) -> bool {
         self.any

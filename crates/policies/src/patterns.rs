@@ -25,6 +25,11 @@ impl Patterns {
         })
     }
 
+    /// As they were given.
+    pub(crate) fn sources(&self) -> &[String] {
+        self.0.patterns()
+    }
+
     /// Whether one of them matches.
     pub(crate) fn has(&self, text: &[u8]) -> bool {
         self.0.is_match(text)

@@ -110,6 +110,12 @@ impl Gate for Rules {
         }
         Decision::PASS
     }
+
+    fn describe(&self, _: &Exchange) -> String {
+        let methods = (!self.methods.is_empty()).then(|| format!("methods {}", self.methods));
+        let types = (!self.types.is_empty()).then(|| format!("bodies of {}", self.told));
+        methods.into_iter().chain(types).collect::<Vec<_>>().join("; ")
+    }
 }
 
 impl Rules {

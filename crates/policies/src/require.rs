@@ -1,5 +1,6 @@
 //! `require`: what callers must be, may do or were given a token for. It is asked of the route that was found, never of a path.
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::Method;
@@ -108,16 +109,21 @@ enum Grant {
 }
 
 impl Need {
+    /// Why it does not hold.
+    fn lack(&self, identity: &Identity) -> String {
+        let Condition::Has { of, .. } = &self.is else { return format!("{self} does not hold") };
+        match of.of(identity) {
+            [] => format!("it needs {self}; the caller has none"),
+            has => format!("it needs {self}; the caller has {}", Shown(has)),
+        }
+    }
+
     fn holds(&self, identity: &Identity, scope: &Scope<'_>) -> bool {
         let (of, every, values) = match &self.is {
             Condition::Has { of, every, values } => (of, every, values),
             Condition::Holds(expression) => return expression.holds(scope),
         };
-        let has = match of {
-            Grant::Role => &identity.roles,
-            Grant::Permission => &identity.permissions,
-            Grant::Scope => &identity.scopes,
-        };
+        let has = of.of(identity);
         let mut values = values.iter();
         if *every { values.all(|value| has.contains(value)) } else { values.any(|value| has.contains(value)) }
     }
@@ -251,6 +257,62 @@ fn is_scope(text: &str) -> bool {
     text.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
 }
 
+/// Values that are shown of a list: callers may have a thousand roles.
+const MOST_SHOWN: usize = 10;
+
+/// The condition, in words for operators: `one of the roles admin, deploy`.
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.is {
+            Condition::Has { of, every, values } => {
+                let quantity = match (values.len(), every) {
+                    (1, _) => "the",
+                    (_, true) => "all of the",
+                    (_, false) => "one of the",
+                };
+                write!(f, "{quantity} {} {}", of.words(values.len()), Shown(values))
+            }
+            Condition::Holds(expression) => write!(f, "`{expression}`"),
+        }
+    }
+}
+
+/// The first of a list's values.
+struct Shown<'a>(&'a [Arc<str>]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, value) in self.0.iter().take(MOST_SHOWN).enumerate() {
+            write!(f, "{}{value}", if position == 0 { "" } else { ", " })?;
+        }
+        match self.0.len().saturating_sub(MOST_SHOWN) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}
+
+impl Grant {
+    fn words(self, count: usize) -> &'static str {
+        match (self, count) {
+            (Self::Role, 1) => "role",
+            (Self::Role, _) => "roles",
+            (Self::Permission, 1) => "permission",
+            (Self::Permission, _) => "permissions",
+            (Self::Scope, 1) => "scope",
+            (Self::Scope, _) => "scopes",
+        }
+    }
+
+    fn of(self, identity: &Identity) -> &[Arc<str>] {
+        match self {
+            Self::Role => &identity.roles,
+            Self::Permission => &identity.permissions,
+            Self::Scope => &identity.scopes,
+        }
+    }
+}
+
 /// The gate of a route.
 struct Authorize {
     needs: Needs,
@@ -271,6 +333,12 @@ impl Gate for Authorize {
             Some(unmet) => Decision::refuse(self.refusal(&unmet, identity)),
         }
     }
+
+    fn describe(&self, exchange: &Exchange) -> String {
+        let needs = self.needs.of(&exchange.head.method);
+        let needs: Vec<_> = needs.into_iter().flatten().map(|(need, _)| need.to_string()).collect();
+        if needs.is_empty() { "a method that `methods` names".to_owned() } else { needs.join("; ") }
+    }
 }
 
 /// What a request lacks.
@@ -284,19 +352,22 @@ enum Unmet<'a> {
 impl Needs {
     /// The first condition that does not hold.
     fn unmet(&self, identity: &Identity, scope: &Scope<'_>) -> Option<Unmet<'_>> {
-        let method = &scope.exchange.head.method;
+        let Some(mut needs) = self.of(&scope.exchange.head.method) else { return Some(Unmet::Method) };
+        let unmet = needs.find(|(need, _)| !need.holds(identity, scope));
+        unmet.map(|(need, method)| Unmet::Need(need, method))
+    }
+
+    /// What a request of this method needs, each with the method under which it stands; `None` if nothing is said about it.
+    fn of(&self, method: &Method) -> Option<impl Iterator<Item = (&Need, Option<&Method>)>> {
         let of = |method: &Method| self.methods.iter().find(|(known, _)| known == method);
         let special = of(method).or_else(|| if *method == Method::HEAD { of(&Method::GET) } else { None });
         if special.is_none() && self.always.is_empty() {
-            return Some(Unmet::Method);
+            return None;
         }
         let always = self.always.iter().map(|need| (need, None));
         let besides =
             special.into_iter().flat_map(|(method, needs)| needs.iter().map(move |need| (need, Some(method))));
-        always
-            .chain(besides)
-            .find(|(need, _)| !need.holds(identity, scope))
-            .map(|(need, method)| Unmet::Need(need, method))
+        Some(always.chain(besides))
     }
 }
 
@@ -306,8 +377,8 @@ impl Authorize {
         let mut rejection = Rejection::new(RejectionKind::Forbidden, "forbidden", "Insufficient permissions");
         let cause = match unmet {
             Unmet::Method => "`methods` does not name the request's".to_owned(),
-            Unmet::Need(need, None) => format!("`{}` does not hold", need.key),
-            Unmet::Need(need, Some(method)) => format!("`methods.{method}.{}` does not hold", need.key),
+            Unmet::Need(need, None) => format!("`{}`: {}", need.key, need.lack(identity)),
+            Unmet::Need(need, Some(method)) => format!("`methods.{method}.{}`: {}", need.key, need.lack(identity)),
         };
         if let Unmet::Need(need, _) = unmet
             && let Condition::Has { of: Grant::Scope, values, .. } = &need.is
@@ -401,7 +472,7 @@ routes: [{{ match: {{ path_prefix: / }}, service: s, auth: keys, require: {requi
             );
         }
         let sent = Gateway::of(&bound("identity.tenant == path.id")).send("GET /users/b\nX-API-Key: the-long-key-of-b");
-        assert_eq!(sent.cause.as_deref(), Some("`when` does not hold"));
+        assert_eq!(sent.cause.as_deref(), Some("`when`: `identity.tenant == path.id` does not hold"));
     }
 
     #[test]
@@ -423,9 +494,18 @@ routes: [{{ match: {{ path_prefix: / }}, service: s, auth: keys, require: {requi
     #[test]
     fn the_client_is_told_nothing_and_the_log_which_condition_does_not_hold() {
         for (require, cause) in [
-            ("{ roles: viewer, all_scopes: [read] }", "`roles` does not hold"),
-            ("{ roles: admin, all_scopes: [read] }", "`all_scopes` does not hold"),
-            ("{ roles: admin, methods: { GET: { permissions: x } } }", "`methods.GET.permissions` does not hold"),
+            (
+                "{ roles: viewer, all_scopes: [read] }",
+                "`roles`: it needs the role viewer; the caller has admin, editor",
+            ),
+            (
+                "{ roles: admin, all_scopes: [read, x] }",
+                "`all_scopes`: it needs all of the scopes read, x; the caller has none",
+            ),
+            (
+                "{ roles: admin, methods: { GET: { permissions: [x, y] } } }",
+                "`methods.GET.permissions`: it needs one of the permissions x, y; the caller has none",
+            ),
             ("{ methods: { POST: {} } }", "`methods` does not name the request's"),
         ] {
             let sent = Gateway::of(&yaml(require)).send("GET /\nX-API-Key: the-long-key-of-a");
@@ -433,6 +513,15 @@ routes: [{{ match: {{ path_prefix: / }}, service: s, auth: keys, require: {requi
             assert_eq!(sent.cause.as_deref(), Some(cause));
             assert_eq!(sent.exchange.trail.decided_by().unwrap().to_string(), "require");
         }
+    }
+
+    #[test]
+    fn of_a_long_list_the_log_is_told_the_first_few() {
+        let roles: Vec<Arc<str>> = (0..1000).map(|number| number.to_string().into()).collect();
+        let is = Condition::Has { of: Grant::Role, every: true, values: vec!["a".into()] };
+        let identity = Identity { roles, ..Identity::default() };
+        let lack = Need { key: "roles", is }.lack(&identity);
+        assert_eq!(lack, "it needs the role a; the caller has 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 990 more");
     }
 
     #[test]

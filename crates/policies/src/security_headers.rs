@@ -208,6 +208,10 @@ impl Gate for Headers {
         Decision::PASS
     }
 
+    fn describe(&self, _: &Exchange) -> String {
+        "adds to the reply".to_owned()
+    }
+
     fn reply(&self, exchange: &Exchange, reply: &mut ResponseHead) {
         // RFC 6797, 7.2: not where there is no TLS.
         let hsts = self.hsts.iter().filter(|_| exchange.scheme == Scheme::Https);

@@ -74,6 +74,13 @@ impl Gate for Plain {
             }
         }
     }
+
+    fn describe(&self, _: &Exchange) -> String {
+        match self {
+            Self::Refuse => "only over TLS".to_owned(),
+            Self::Redirect => "only over TLS; `GET` and `HEAD` are sent there".to_owned(),
+        }
+    }
 }
 
 fn redirect(exchange: &Exchange) -> Decision<'static> {

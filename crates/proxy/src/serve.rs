@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use tidegate_config::config::{self, Route};
 use tidegate_core::affinity;
 use tidegate_core::body::{Body, GuardedBody};
@@ -25,7 +25,7 @@ use crate::listener::Session;
 use crate::live::Live;
 use crate::snapshot::Target;
 use crate::telemetry::End;
-use crate::upstream::attempt::{SharedAlarm, Tunnel, body_rejection};
+use crate::upstream::attempt::{SharedAlarm, Tunnel};
 use crate::worker::{Local, Worker};
 
 /// What the connection lends to an exchange.
@@ -131,7 +131,7 @@ async fn route(live: &mut Live, local: &Local, means: &Means<'_>) -> Result<Answ
         return Err(Rejection::internal(format!("route {index} is not in the snapshot")));
     };
     live.facts.route = Some(Arc::clone(&route.name));
-    limit_body(&mut live.exchange, route.body_limit)?;
+    live.exchange.limit_body(route.body_limit)?;
     if let Some(chain) = local.chains.get(index).filter(|chain| !chain.links().is_empty()) {
         live.facts.series = local.routes.get(index).and_then(|series| series.of(None)).cloned();
         if let Some(answer) = ask(live, chain).await? {
@@ -184,55 +184,12 @@ fn part(live: &mut Live, split: &Split, route: &Route) -> Result<usize, Rejectio
     Ok(service)
 }
 
-/// A preflight (Fetch, 4.8) is for the route that would take the request it asks about, if that answers preflights.
 fn find(live: &mut Live, local: &Local) -> Found {
-    if let Some(method) = asked_about(&live.exchange.head) {
-        let found = find_for(live, local, &method);
-        if let Found::Route(index) = found
-            && local.chains.get(index).is_some_and(|chain| chain.answers_preflights())
-        {
-            return found;
-        }
-    }
-    let method = live.exchange.head.method.clone();
-    find_for(live, local, &method)
-}
-
-/// The method that a preflight asks about.
-fn asked_about(head: &RequestHead) -> Option<Method> {
-    if head.method != Method::OPTIONS || !head.fields.contains("origin") {
-        return None;
-    }
-    Method::from_bytes(head.fields.value("access-control-request-method")?).ok()
-}
-
-fn find_for(live: &mut Live, local: &Local, method: &Method) -> Found {
     let mut params = std::mem::take(&mut live.exchange.params);
-    let exchange = &live.exchange;
-    let head = Head {
-        host: &exchange.host,
-        path: exchange.path(),
-        query: exchange.query(),
-        method,
-        fields: &exchange.head.fields,
-        client_ip: exchange.client,
-        listener: &exchange.peer.listener,
-        cert: exchange.peer.tls.as_ref().and_then(|tls| tls.client.as_ref()),
-    };
-    let found = local.snapshot.router.find(&head, &mut params);
+    let answers = |index: usize| local.chains.get(index).is_some_and(|chain| chain.answers_preflights());
+    let found = local.snapshot.router.find_or_preflight(&Head::of(&live.exchange), &mut params, answers);
     live.exchange.params = params;
     found
-}
-
-/// A body that says how long it is, is refused before any of it is read; another one while it is.
-fn limit_body(exchange: &mut Exchange, limit: Option<u64>) -> Result<(), Rejection> {
-    if let (Some(length), Some(limit)) = (exchange.body.length(), limit)
-        && length > limit
-    {
-        return Err(body_rejection(tidegate_core::body::BodyError::TooLarge));
-    }
-    exchange.body.limit(limit);
-    Ok(())
 }
 
 fn options(allow: &str) -> Answer {

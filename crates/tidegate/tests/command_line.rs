@@ -214,6 +214,153 @@ fn explain_speaks_json_to_programs() {
     assert_eq!(answer["answer"]["sent"]["target"], "/users/7");
 }
 
+const PROTECTED: &str = "\
+server: { host: 127.0.0.1, port: 8080, trusted_proxies: [10.0.0.0/8] }
+services: { orders: { url: \"http://127.0.0.1:9001\" }, idp: { url: \"http://127.0.0.1:9002\" } }
+auth:
+  keys: { api_key: { inline: [{ key: a-key-of-the-build-machine, user: ci, roles: [deploy], rate: 5/s }] } }
+  main: { jwt: { audiences: [api], jwks: { service: idp, path: /keys }, claims: { roles: realm.roles } } }
+rate_limit:
+  per_client: { rate: 10/s, burst: 20, key: client_ip }
+defaults:
+  route:
+    cors: { origins: [https://app.example.com], credentials: on }
+bundles:
+  known:
+    ip: { allow: [10.0.0.0/8, 127.0.0.1], deny: [10.6.6.6] }
+routes:
+  - name: orders
+    match: { path: \"/orders/{tenant}\" }
+    service: orders
+    use: known
+    auth: [keys, main]
+    require:
+      roles: [admin, deploy]
+      when: 'identity.tenant == path.tenant || identity.user == \"ci\"'
+      methods: { DELETE: { scopes: [\"orders:delete\"] } }
+    rate_limit: { each: { rate: 100/h, key: [identity, \"path:tenant\"], mode: shadow }, per_client: off }
+    identity_headers: { user: x-user, roles: x-roles, jwt: { audience: orders } }
+    bots: { deny: [curl] }
+    shadow: [bots]
+  - { name: open, match: { path: /open }, service: orders, cors: off }
+limits_store: { redis: { url: \"redis://127.0.0.1:6379\", password: s3cret } }
+";
+
+/// What `explain` says of the protected gateway, where a file `caller.json` describes the caller.
+fn explained_for(name: &str, caller: &str, args: &[&str]) -> String {
+    let folder = Folder::new(name);
+    let file = folder.write("gateway.yaml", PROTECTED);
+    let caller = folder.write("caller.json", caller);
+    let args = ["explain", shown(&file)].into_iter().chain(args.iter().copied());
+    let args: Vec<_> = args.map(|arg| if arg == "caller.json" { shown(&caller) } else { arg }).collect();
+    let ran = tidegate(&args, &[]);
+    assert_eq!(ran.outcome, Outcome::Done, "{}", ran.err);
+    assert!(!ran.out.contains("s3cret"), "{}", ran.out);
+    let text = ran.out.replace(&format!("{}/", folder.0.display()), "");
+    // What the gateway's own token says changes with the time.
+    let token =
+        |line: &str| line.split_once("x-identity: ey").map(|(space, _)| format!("{space}x-identity: (a token)"));
+    text.lines().map(|line| token(line).unwrap_or_else(|| line.to_owned()) + "\n").collect()
+}
+
+#[test]
+fn explain_shows_what_each_policy_says_and_where_it_was_written() {
+    let args = ["GET", "/orders/t1", "-H", "X-API-Key: a-key-of-the-build-machine", "-H", "X-User: root"];
+    let text = explained_for("policies-key", "", &args);
+    golden("policies-key.txt", &text);
+    assert!(!text.contains("root") && text.contains("x-user: ci"), "{text}");
+}
+
+#[test]
+fn explain_shows_who_would_be_asked_and_goes_on() {
+    let token =
+        ["GET", "/orders/t1", "-H", "Authorization: Bearer eyJhbGciOiJFUzI1NiJ9.e30.AAAA", "-H", "User-Agent: curl/8"];
+    let text = explained_for("policies-token", "", &token);
+    golden("policies-token.txt", &text);
+    assert!(text.contains("depends on who calls") && text.contains("sends it to orders"), "{text}");
+}
+
+#[test]
+fn explain_shows_what_stops_a_request_and_what_else_would_have_been_asked() {
+    golden("policies-nobody.txt", &explained_for("policies-nobody", "", &["GET", "/orders/t1"]));
+    let text = explained_for("policies-ip", "", &["GET", "/orders/t1", "--client-ip", "192.0.2.7"]);
+    assert!(
+        text.contains("-> refuses: 403 ip_denied") && text.contains("because the address is not in `allow`"),
+        "{text}"
+    );
+    assert!(text.contains("Answer: 403 ip_denied") && !text.contains("What the service gets"), "{text}");
+}
+
+#[test]
+fn explain_knows_of_a_body_by_what_the_head_says() {
+    let large = explained_for("body-large", "", &["POST", "/open", "-H", "Content-Length: 10485761"]);
+    assert!(large.contains("Answer: 413 body_too_large"), "{large}");
+    let text = explained_for("body-fits", "", &["POST", "/open", "-H", "Transfer-Encoding: chunked"]);
+    assert!(text.contains(": route `open` sends it"), "{text}");
+}
+
+#[test]
+fn explain_takes_a_caller_as_proved() {
+    let claims = r#"{ "sub": "ann", "realm": { "roles": ["reader"] }, "tenant_id": "t1" }"#;
+    let args = ["GET", "/orders/t1", "--as", "caller.json"];
+    golden("policies-claims.txt", &explained_for("policies-claims", claims, &args));
+    let identity = r#"{ "user": "ann", "roles": ["admin"], "tenant": "t1" }"#;
+    golden("policies-identity.txt", &explained_for("policies-identity", identity, &args));
+    let delete = ["DELETE", "/orders/t1", "--as", "caller.json"];
+    let text = explained_for("policies-scope", identity, &delete);
+    assert!(text.contains("`methods.DELETE.scopes`: it needs the scope orders:delete; the caller has none"), "{text}");
+    let open = explained_for("policies-open", identity, &["GET", "/open", "--as", "caller.json"]);
+    assert!(open.contains("This is not used: on this route nobody asks who calls."), "{open}");
+}
+
+#[test]
+fn explain_answers_preflights_for_the_route_that_they_ask_about() {
+    let args = [
+        "OPTIONS",
+        "/orders/t1",
+        "-H",
+        "Origin: https://app.example.com",
+        "-H",
+        "Access-Control-Request-Method: DELETE",
+    ];
+    golden("policies-preflight.txt", &explained_for("policies-preflight", "", &args));
+}
+
+#[test]
+fn explain_tells_programs_of_policies() {
+    let identity = r#"{ "user": "ann", "roles": ["reader"], "tenant": "t1" }"#;
+    let args = ["GET", "/orders/t1", "--as", "caller.json", "--format", "json"];
+    let answer: Value = serde_json::from_str(&explained_for("policies-json", identity, &args)).expect("JSON");
+    let policy = |name: &str| {
+        let mut policies = answer["policies"].as_array().expect("a list").iter();
+        policies.find(|policy| policy["policy"] == name).expect("is there").clone()
+    };
+    assert_eq!((&answer["caller"]["user"], &answer["caller"]["is_asked"]), (&"ann".into(), &true.into()));
+    assert_eq!(policy("auth")["says"], "assumed");
+    let require = policy("require");
+    assert_eq!(
+        (&require["says"], &require["status"], &require["level"]),
+        (&"refuse".into(), &403.into(), &"route".into())
+    );
+    assert_eq!(require["cause"], "`roles`: it needs one of the roles admin, deploy; the caller has reader");
+    assert_eq!((&policy("ip")["level"], &policy("cors")["level"]), (&"bundle `known`".into(), &"defaults".into()));
+    assert_eq!(policy("rate_limit")["says"], "not_reached");
+}
+
+#[test]
+fn a_caller_that_cannot_be_read_is_a_mistake_of_the_command_line() {
+    let folder = Folder::new("as-nobody");
+    let file = folder.write("gateway.yaml", PROTECTED);
+    for (text, why) in [("[1]", "is no JSON object"), ("{ \"roles\": 7 }", "is no caller"), ("{", "is no JSON object")]
+    {
+        let caller = folder.write("caller.json", text);
+        let ran = tidegate(&["explain", shown(&file), "GET", "/orders/t1", "--as", shown(&caller)], &[]);
+        assert_eq!((ran.outcome, ran.err.contains(why)), (Outcome::Usage, true), "{}", ran.err);
+    }
+    let ran = tidegate(&["explain", shown(&file), "GET", "/orders/t1", "--as", "/no/such/file"], &[]);
+    assert_eq!(ran.outcome, Outcome::Usage, "{}", ran.err);
+}
+
 #[test]
 fn explain_lists_the_routes_that_no_request_reaches() {
     let folder = Folder::new("unreachable");

@@ -9,6 +9,7 @@
     reason = "a step that fails is a failed test, and a table is read by people"
 )]
 
+mod attacks;
 mod cli;
 mod crosstalk;
 mod discovery;

@@ -10,8 +10,8 @@
 //! - `in` asks whether a list has a value, or a range of addresses an address; a single value is a list of one. `contains` asks
 //!   the same the other way round, and whether a text is a part of another one.
 //! - A header, query parameter or cookie may have several values. A comparison must then hold for each of them, because nobody
-//!   knows which of them a service will look at, except that on the right of `in` they are a list. If both sides have several
-//!   values, no comparison holds.
+//!   knows which of them a service will look at, except that on the right of `in` they are a list. If it holds for some alone, or if
+//!   both sides have several values, then neither the comparison nor its negation holds.
 
 mod check;
 mod node;

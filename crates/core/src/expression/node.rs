@@ -68,7 +68,8 @@ impl Operator {
 }
 
 impl Node {
-    /// Whether the condition is true or false; `None` if it hangs on a value that is neither.
+    /// Whether the condition is true or false; `None` if it hangs on a value that is neither, or on
+    /// several that differ.
     pub(super) fn truth(&self, scope: &Scope<'_>) -> Option<bool> {
         match self {
             Self::Any(parts) => join(parts, true, scope),
@@ -76,9 +77,9 @@ impl Node {
             Self::Not(part) => part.truth(scope).map(|truth| !truth),
             Self::Compare(operator, sides) => {
                 let [left, right] = &**sides;
-                Some(compare(*operator, &left.value(scope), &right.value(scope)))
+                compare(*operator, &left.value(scope), &right.value(scope))
             }
-            Self::Matches(part, regex) => Some(part.value(scope).passes(|text| regex.is_match(text))),
+            Self::Matches(part, regex) => part.value(scope).passes(|text| regex.is_match(text)),
             Self::Within(networks) => Some(networks.contains(scope.exchange.client)),
             Self::Has(variable) => Some(!matches!(variable.read(scope), Value::Absent)),
             Self::Variable(_) | Self::Literal(_) => self.value(scope).truth(),

@@ -69,12 +69,12 @@ impl<'a> Value<'a> {
         if let Self::Bool(truth) = self { Some(*truth) } else { matches!(self, Self::Absent).then_some(false) }
     }
 
-    /// Whether this is text that passes; if there are several values, whether each does.
-    pub(super) fn passes(&self, test: impl Fn(&str) -> bool) -> bool {
+    /// Whether this is text that passes; `None` if there are several values, of which some do and some do not.
+    pub(super) fn passes(&self, test: impl Fn(&str) -> bool) -> Option<bool> {
         if let Self::Several(values) = self {
-            values.iter().all(|value| test(value))
+            agreed(values, test)
         } else {
-            matches!(self, Self::Text(value) if test(value))
+            Some(matches!(self, Self::Text(value) if test(value)))
         }
     }
 }
@@ -88,17 +88,24 @@ impl<'a> List<'a> {
     }
 }
 
-/// What the operator says of the two.
-pub(super) fn compare(operator: Operator, left: &Value<'_>, right: &Value<'_>) -> bool {
+/// What the operator says of the two; `None` if there are several values, and not the same is to be said of each.
+pub(super) fn compare(operator: Operator, left: &Value<'_>, right: &Value<'_>) -> Option<bool> {
     match (left, right) {
-        (Value::Several(_), Value::Several(_)) => false,
-        (Value::Several(texts), _) => texts.iter().all(|text| compare_one(operator, &Value::text(text), right)),
+        (Value::Several(_), Value::Several(_)) => None,
+        (Value::Several(texts), _) => agreed(texts, |text| compare_one(operator, &Value::text(text), right)),
         (_, Value::Several(texts)) if operator == Operator::In => {
-            texts.iter().any(|text| is_in(left, &Value::text(text)))
+            Some(texts.iter().any(|text| is_in(left, &Value::text(text))))
         }
-        (_, Value::Several(texts)) => texts.iter().all(|text| compare_one(operator, left, &Value::text(text))),
-        _ => compare_one(operator, left, right),
+        (_, Value::Several(texts)) => agreed(texts, |text| compare_one(operator, left, &Value::text(text))),
+        _ => Some(compare_one(operator, left, right)),
     }
+}
+
+/// What is true of every text. Where they differ, nobody knows which of them a service looks at: then neither what is asked nor its
+/// negation may hold.
+fn agreed(texts: &[Cow<'_, str>], test: impl Fn(&str) -> bool) -> Option<bool> {
+    let passed = texts.iter().filter(|text| test(text)).count();
+    (passed == 0 || passed == texts.len()).then_some(passed > 0)
 }
 
 fn compare_one(operator: Operator, left: &Value<'_>, right: &Value<'_>) -> bool {

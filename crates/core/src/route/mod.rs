@@ -15,7 +15,7 @@ use std::sync::Arc;
 use http::Method;
 use tidegate_config::config::Route;
 use tidegate_config::problem::{Problem, Problems};
-use tidegate_http1::Fields;
+use tidegate_http1::{Fields, Known};
 
 use crate::client::ClientCert;
 use crate::exchange::Exchange;
@@ -65,6 +65,14 @@ impl<'a> Head<'a> {
             cert: exchange.peer.tls.as_ref().and_then(|tls| tls.client.as_ref()),
         }
     }
+
+    /// The method that a preflight asks about (Fetch, 4.8); `None` for every other request.
+    pub fn asked_about(&self) -> Option<Method> {
+        if *self.method != Method::OPTIONS || !self.fields.contains(Known::Origin) {
+            return None;
+        }
+        Method::from_bytes(self.fields.value(Known::AccessControlRequestMethod)?).ok()
+    }
 }
 
 /// All routes, ready to be asked. Immutable; made once per configuration.
@@ -102,6 +110,20 @@ impl Router {
         let found = self.index.find(&self.rules, head);
         self.capture(&found, head, params);
         found
+    }
+
+    /// The same, where routes may answer preflights: those are for the route that would take the request they ask about, if that one
+    /// `answers` them.
+    pub fn find_or_preflight(&self, head: &Head<'_>, params: &mut Params, answers: impl Fn(usize) -> bool) -> Found {
+        if let Some(method) = head.asked_about() {
+            let found = self.find(&Head { method: &method, ..*head }, params);
+            if let Found::Route(number) = found
+                && answers(number)
+            {
+                return found;
+            }
+        }
+        self.find(head, params)
     }
 
     /// What [`Router::find`] means: the greatest rank of all rules that match. A test and a fuzz target demand that both agree.

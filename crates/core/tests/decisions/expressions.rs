@@ -244,6 +244,28 @@ fn a_comparison_must_hold_for_each_of_several_values() {
 }
 
 #[test]
+fn where_several_values_differ_neither_a_comparison_nor_its_negation_holds() {
+    all_hold(&[
+        "!(header.x-two == 'c') && !(header.x-two in ['c', 'd'])",
+        "!(header.x-two != 'c' && header.x-same != 'a')",
+        "!(header.x-two matches '^c$') && !(header.x-two starts_with 'c')",
+        "!('c' in header.x-two) && !(header.x-two == null)",
+    ]);
+    none_holds(&[
+        "!(header.x-two == 'a')",
+        "!(header.x-two != 'a')",
+        "!('a' == header.x-two)",
+        "!(header.x-two in ['a'])",
+        "!(header.x-two matches 'a')",
+        "!(query.q == '2') && method == 'GET'",
+        "!(cookie.c starts_with '1')",
+        "!(header.x-two == query.q)",
+        "!(header.x-same == query.dup)",
+        "(header.x-two == 'a') == false",
+    ]);
+}
+
+#[test]
 fn neither_a_doubtful_condition_nor_its_negation_holds() {
     all_hold(&["claims.ok", "!claims.bad", "!claims.gone", "claims.sub || claims.ok", "!(claims.sub && claims.bad)"]);
     none_holds(&[

@@ -239,6 +239,10 @@ impl Way for ApiKeys {
         Some(format!("ApiKey realm=\"{}\"", self.name))
     }
 
+    fn describe(&self) -> String {
+        "an API key".to_owned()
+    }
+
     fn missing(&self) -> &'static str {
         "Missing API key"
     }

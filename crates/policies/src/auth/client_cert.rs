@@ -128,6 +128,10 @@ impl Way for Certificates {
         Some(format!("ClientCertificate realm=\"{}\"", self.name))
     }
 
+    fn describe(&self) -> String {
+        "a client certificate".to_owned()
+    }
+
     fn missing(&self) -> &'static str {
         "Missing client certificate"
     }

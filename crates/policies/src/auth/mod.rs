@@ -1,6 +1,7 @@
 //! `auth` at the top: the ways to prove who one is, by name. Which of them a route asks is said in [`route`].
 
 mod api_key;
+mod assumed;
 mod basic;
 mod client_cert;
 mod credential;
@@ -26,6 +27,7 @@ use tidegate_config::problem::{Path, Problem};
 use tidegate_config::value::Name;
 
 use self::api_key::ApiKeyFile;
+pub use self::assumed::{Assumed, assumed};
 use self::basic::BasicFile;
 use self::client_cert::ClientCertFile;
 pub(crate) use self::failures::AuthFailures;

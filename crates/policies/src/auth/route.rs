@@ -121,7 +121,8 @@ routes:
             way
         });
         let found = found.collect();
-        let gate = Authenticate { failures: failures(setup), ..Authenticate::new(found, asked.bad) };
+        let names = asked.ways.iter().map(|(name, _)| Arc::clone(name)).collect();
+        let gate = Authenticate { names, failures: failures(setup), ..Authenticate::new(found, asked.bad) };
         setup.gate((Phase::Authenticate, Self::KEY), &"".into(), at, Arc::new(gate));
     }
 }
@@ -145,6 +146,8 @@ fn unknown(name: &str, at: &Path, built: &Built) -> Problem {
 /// The gate of a route.
 struct Authenticate {
     ways: Vec<Arc<dyn Way>>,
+    /// What they are called.
+    names: Vec<Arc<str>>,
     bad: BadFile,
     /// For requests that show nothing.
     nothing: Rejection,
@@ -155,7 +158,7 @@ struct Authenticate {
 impl Authenticate {
     fn new(ways: Vec<Arc<dyn Way>>, bad: BadFile) -> Self {
         let nothing = nothing_shown(&ways);
-        Self { ways, bad, nothing, failures: None }
+        Self { ways, names: Vec::new(), bad, nothing, failures: None }
     }
 
     /// Asks the ways from this one on, of which any may have to wait.
@@ -237,6 +240,18 @@ impl Gate for Authenticate {
             }
         }
         Decision::Ready(self.conclude(Err(self.nobody(asking)), exchange))
+    }
+
+    fn describe(&self, _: &Exchange) -> String {
+        let ways = self.names.iter().zip(&self.ways).map(|(name, way)| match &*way.describe() {
+            "" => format!("`{name}`"),
+            words => format!("`{name}` ({words})"),
+        });
+        let bad = match self.bad {
+            BadFile::Refuse => "",
+            BadFile::Next => "; what proves nothing is passed over",
+        };
+        format!("asks {}{bad}", ways.collect::<Vec<_>>().join(", then "))
     }
 }
 

@@ -9,6 +9,7 @@ use tidegate_core::identity::Identity;
 use tidegate_core::policy::{Local, World};
 use tidegate_core::rejection::Rejection;
 
+use super::mapping::Mapping;
 use crate::policy::Setup;
 
 /// A way to prove who one is. It is shared by all workers.
@@ -26,6 +27,11 @@ pub(crate) trait Way: Send + Sync {
     /// What callers are told who have shown nothing.
     fn missing(&self) -> &'static str {
         "Missing authorization header"
+    }
+
+    /// What it asks for, in a few words for operators: "a client certificate".
+    fn describe(&self) -> String {
+        String::new()
     }
 
     /// Whether requests carry something that whoever reads it can use again.
@@ -70,6 +76,11 @@ pub(crate) struct Bad {
 pub(crate) trait Meant: Send + Sync {
     /// Makes the way called `name`. It has no effects; what goes on is told to `setup`.
     fn build(&self, name: &Arc<str>, at: &Path, setup: &mut Setup<'_>) -> Arc<dyn Way>;
+
+    /// Which claim says what, where the way is shown claims.
+    fn mapping(&self) -> Option<&Mapping> {
+        None
+    }
 
     /// The file of keys that the way looks into.
     fn key_store(&self) -> Option<&std::path::Path> {

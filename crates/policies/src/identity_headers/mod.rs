@@ -158,6 +158,12 @@ impl Gate for Tell {
             }
         }
     }
+
+    fn describe(&self, _: &Exchange) -> String {
+        let names = self.fields.iter().map(|(name, _)| name).chain(self.token.as_ref().map(|token| &token.header));
+        let names: Vec<_> = names.map(|name| format!("`{name}`")).collect();
+        format!("tells the service who calls, in {}", names.join(", "))
+    }
 }
 
 impl Tell {

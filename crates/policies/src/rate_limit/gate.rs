@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tidegate_config::value::PathPattern;
+use tidegate_config::value::{self, PathPattern};
 use tidegate_core::exchange::Exchange;
 use tidegate_core::limiter::{Cell, Keyed, Now, Outcome, Slots, Standing};
 use tidegate_core::policy::{Decision, Gate, Verdict, World};
@@ -151,6 +151,25 @@ impl Gate for RateGate {
             world.sleep(until).await;
             Ok(())
         }))
+    }
+
+    fn describe(&self, exchange: &Exchange) -> String {
+        let limit = match self.limit.what {
+            What::Rate(limit) => shown::words(&limit),
+            What::Concurrency(most) => format!("{most} under way at once"),
+        };
+        let weight = match self.limit.weights.of(&exchange.head.method) {
+            1 => String::new(),
+            weight => format!("; this one counts {weight}"),
+        };
+        let delay = match self.limit.mode {
+            ModeFile::Delay => format!("; waits for up to {}", value::Duration(self.limit.max_delay)),
+            ModeFile::Enforce | ModeFile::Shadow => String::new(),
+        };
+        let elsewhere = self.elsewhere.as_ref().map(|elsewhere| format!("; {}", elsewhere.store.words()));
+        let exempt = if is_exempt(&self.limit.exempt, exchange) { "; not for this one" } else { "" };
+        let by = self.counted(exchange);
+        format!("{limit}, {by}{weight}{delay}{}{exempt}", elsewhere.unwrap_or_default())
     }
 
     fn reply(&self, exchange: &Exchange, reply: &mut ResponseHead) {

@@ -1,5 +1,6 @@
 //! What a limit counts by: parts of a request, and of whoever sent it.
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -85,6 +86,29 @@ impl Part {
         !matches!(self, Self::Request(_))
     }
 
+    /// What the request has, for people; what is not text is shown as well as it can be.
+    fn value(&self, counted: &Counted<'_>) -> Option<String> {
+        let identity = counted.exchange.identity.as_deref();
+        match self {
+            Self::Request(RequestKey::ClientIp) => Some(counted.network().to_string()),
+            Self::Request(key) => affinity::with_value(key, counted.exchange, counted.pattern, |value| {
+                String::from_utf8_lossy(value).into_owned()
+            }),
+            Self::Identity => {
+                let identity = identity?;
+                Some(format!("{} of `{}`", identity.user.as_ref()?, identity.way))
+            }
+            Self::Tenant => identity?.tenant.as_deref().map(str::to_owned),
+            Self::Claim(names) => match claim(identity?, names)? {
+                Value::Null => None,
+                Value::String(text) => Some(text.clone()),
+                other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                    Some(other.to_string())
+                }
+            },
+        }
+    }
+
     fn hash_of<H: Hasher>(&self, counted: &Counted<'_>, state: &mut H) -> Option<()> {
         let mut write = |value: &[u8]| value.hash(state);
         match self {
@@ -116,6 +140,56 @@ impl Part {
     }
 }
 
+/// What it is counted by, in words for operators: `by client_ip 192.0.2.1`.
+impl fmt::Display for Counted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.parts.is_empty() {
+            return f.write_str("all together");
+        }
+        for (number, part) in self.parts.iter().enumerate() {
+            write!(f, "{} {part}", if number == 0 { "by" } else { " and" })?;
+            match part.value(self) {
+                Some(value) => write!(f, " {value}")?,
+                // Nobody has found out yet who it is.
+                None if part.needs_identity() && self.exchange.identity.is_none() => {}
+                None => write!(f, ", which is not there, so by address {}", self.network())?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Counted<'_> {
+    /// The client's address, as far as it tells clients apart.
+    fn network(&self) -> IpAddr {
+        let Prefixes { v4, v6 } = self.prefixes;
+        match self.exchange.client.to_canonical() {
+            IpAddr::V4(address) => {
+                IpAddr::V4((address.to_bits() & u32::MAX.checked_shl(32 - u32::from(v4)).unwrap_or(0)).into())
+            }
+            IpAddr::V6(address) => {
+                IpAddr::V6((address.to_bits() & u128::MAX.checked_shl(128 - u32::from(v6)).unwrap_or(0)).into())
+            }
+        }
+    }
+}
+
+/// As it is written.
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(RequestKey::ClientIp) => f.write_str("client_ip"),
+            Self::Request(RequestKey::Header(name)) => write!(f, "header:{name}"),
+            Self::Request(RequestKey::Cookie(name)) => write!(f, "cookie:{name}"),
+            Self::Request(RequestKey::Query(name)) => write!(f, "query:{name}"),
+            Self::Request(RequestKey::Path(name)) => write!(f, "path:{name}"),
+            Self::Identity => f.write_str("identity"),
+            Self::Tenant => f.write_str("identity.tenant"),
+            Self::Claim(names) => write!(f, "claims.{}", names.join(".")),
+        }
+    }
+}
+
 impl Hash for Counted<'_> {
     /// Whoever has not what is counted by counts by their address: leaving a field out is no way around a limit.
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -135,14 +209,9 @@ fn claim<'i>(identity: &'i Identity, names: &[Arc<str>]) -> Option<&'i Value> {
 
 /// A client with IPv6 has a whole network of addresses to choose from.
 fn hash_address<H: Hasher>(counted: &Counted<'_>, state: &mut H) {
-    let Prefixes { v4, v6 } = counted.prefixes;
-    match counted.exchange.client.to_canonical() {
-        IpAddr::V4(address) => {
-            state.write_u32(address.to_bits() & u32::MAX.checked_shl(32 - u32::from(v4)).unwrap_or(0));
-        }
-        IpAddr::V6(address) => {
-            state.write_u128(address.to_bits() & u128::MAX.checked_shl(128 - u32::from(v6)).unwrap_or(0));
-        }
+    match counted.network() {
+        IpAddr::V4(address) => state.write_u32(address.to_bits()),
+        IpAddr::V6(address) => state.write_u128(address.to_bits()),
     }
 }
 

@@ -78,6 +78,13 @@ impl Gate for OwnLimits {
         if outcome.allowed { Decision::PASS } else { Decision::refuse(refusal(&outcome)) }
     }
 
+    fn describe(&self, exchange: &Exchange) -> String {
+        match exchange.identity.as_ref().and_then(|identity| identity.rate) {
+            Some(limit) => format!("{}, which the caller brings along", shown::words(&limit)),
+            None => "a limit that the caller brings along, if there is one".to_owned(),
+        }
+    }
+
     fn reply(&self, exchange: &Exchange, reply: &mut ResponseHead) {
         if exchange.limits.first().is_some_and(|first| Arc::ptr_eq(&first.name, &self.name)) {
             shown::tell(&exchange.limits, &mut reply.fields);

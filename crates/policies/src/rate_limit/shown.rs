@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tidegate_config::value;
 use tidegate_core::limiter::{Algorithm, Limit, Standing};
 use tidegate_http1::Fields;
 
@@ -18,6 +19,18 @@ pub(super) fn policy(name: &str, limit: &Limit) -> Arc<str> {
         Algorithm::SlidingWindow | Algorithm::SlidingLog | Algorithm::FixedWindow => (rate.amount(), rate.period()),
     };
     format!("\"{name}\";q={quota};w={}", seconds(window).max(1)).into()
+}
+
+/// A limit in words for operators: `10 in 1s, up to 20 at once`.
+pub(super) fn words(limit: &Limit) -> String {
+    let rate = limit.rate();
+    let counted = match limit.algorithm() {
+        Algorithm::TokenBucket { burst } => format!(", up to {burst} at once"),
+        Algorithm::SlidingWindow => " of a sliding window".to_owned(),
+        Algorithm::SlidingLog => " of a sliding log".to_owned(),
+        Algorithm::FixedWindow => " of a fixed window".to_owned(),
+    };
+    format!("{} in {}{counted}", rate.amount(), value::Duration(rate.period()))
 }
 
 /// Tells how a client stands with all limits that it met. What a service said about limits of its own is replaced.

@@ -170,6 +170,16 @@ pub(super) fn shared(setup: &mut Setup<'_>) -> Option<SharedStore> {
 }
 
 impl SharedStore {
+    /// Where it counts, in words without a password.
+    pub(super) fn words(&self) -> String {
+        let otherwise = match self.on_unavailable {
+            OnUnavailable::Local => "and here while it does not answer",
+            OnUnavailable::Deny => "and all are refused while it does not answer",
+            OnUnavailable::Allow => "and all pass while it does not answer",
+        };
+        format!("counted by {}, {otherwise}", self.redis.target())
+    }
+
     /// Asks for one request. `scope` says which limit it is.
     pub(super) async fn decide(
         &self,

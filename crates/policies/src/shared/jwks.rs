@@ -92,6 +92,11 @@ impl Keys {
         self.fetching.is_some()
     }
 
+    /// Where they are fetched, if they are.
+    pub(crate) fn address(&self) -> Option<&str> {
+        self.fetching.as_ref().map(|fetching| &*fetching.source.address)
+    }
+
     /// The keys as they are now; `None` as long as there never were any.
     pub(crate) fn now(&self) -> Guard<Option<Arc<KeySet>>> {
         self.set.load()

@@ -76,6 +76,11 @@ impl RedisStore {
         Self { settings, lines: [const { OnceLock::new() }; LINES], ledger, tally: Tally::default() }
     }
 
+    /// The server. It shows itself without a password.
+    pub fn target(&self) -> &Target {
+        &self.settings.target
+    }
+
     /// What it has done.
     pub fn tally(&self) -> &Tally {
         &self.tally

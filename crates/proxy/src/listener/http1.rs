@@ -29,7 +29,6 @@ use crate::serve::{self, Answer, Means};
 use crate::tasks::let_others_go_first;
 use crate::telemetry::{End, LetGo};
 use crate::tunnel;
-use crate::upstream::attempt::body_rejection;
 use crate::worker::Worker;
 
 /// A rest of a request that is read and thrown away to keep the connection; with more left, the connection closes.
@@ -143,7 +142,7 @@ impl Connection {
         let mut written = self.write(&mut live, &mut answer, (version, is_head), keep_alive).await;
         if let Written::Unsent(error) = written.0 {
             self.wire.borrow_mut().outbox.clear();
-            answer = serve::refuse(&mut live, &body_rejection(error));
+            answer = serve::refuse(&mut live, &error.into());
             serve::finish_head(&live, &mut answer);
             written = self.write(&mut live, &mut answer, (version, is_head), false).await;
         }

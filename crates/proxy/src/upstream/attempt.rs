@@ -224,7 +224,7 @@ impl Failure {
             }
             Self::TryTimeout => (RejectionKind::GatewayTimeout, "upstream_try_timeout", "Service timed out: one try"),
             Self::GivenUp => (RejectionKind::GatewayTimeout, "upstream_given_up", "Service timed out: no answer"),
-            Self::Request(error) => return body_rejection(*error),
+            Self::Request(error) => return (*error).into(),
         };
         let rejection = Rejection::new(kind, code, detail).cause(self.to_string());
         match self.retry_after() {
@@ -280,17 +280,6 @@ impl Failure {
             | Self::DeadlinePassed { at_fault: false } => None,
         }
     }
-}
-
-/// What a client is told when its request's body failed.
-pub(crate) fn body_rejection(error: BodyError) -> Rejection {
-    let (kind, detail) = match error {
-        BodyError::TooLarge => (RejectionKind::PayloadTooLarge, "Request body is larger than allowed"),
-        BodyError::ClientTooSlow => (RejectionKind::RequestTimeout, "Request body was sent too slowly"),
-        BodyError::ClientMalformed | BodyError::ClientGone => (RejectionKind::BadRequest, "Malformed request body"),
-        BodyError::UpstreamAborted | BodyError::UpstreamTooSlow => (RejectionKind::BadGateway, "Service error"),
-    };
-    Rejection::new(kind, error.code(), detail).closing()
 }
 
 impl std::fmt::Display for Failure {

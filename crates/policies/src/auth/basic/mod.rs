@@ -288,6 +288,10 @@ impl Way for Basic {
     fn challenge(&self) -> Option<String> {
         Some(format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.realm))
     }
+
+    fn describe(&self) -> String {
+        "a user and a password".to_owned()
+    }
 }
 
 #[cfg(test)]

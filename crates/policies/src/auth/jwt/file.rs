@@ -14,7 +14,7 @@ use tidegate_core::policy::Job;
 use super::cache::Cache;
 use super::{Jwt, Place, Tokens};
 use crate::auth::credential::Credential;
-use crate::auth::mapping::MappingFile;
+use crate::auth::mapping::{Mapping, MappingFile};
 use crate::auth::way::{Kind, Meant, Way};
 use crate::policy::Setup;
 use crate::shared::claims::Rules;
@@ -123,6 +123,10 @@ impl Meant for Meaning {
         };
         let (places, tokens, cache) = (self.places.clone(), self.tokens.clone(), Cache::new(self.cache));
         Arc::new(Jwt { name: Arc::clone(name), places, tokens, keys, cache })
+    }
+
+    fn mapping(&self) -> Option<&Mapping> {
+        Some(&self.tokens.mapping)
     }
 }
 

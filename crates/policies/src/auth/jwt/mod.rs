@@ -187,6 +187,13 @@ impl Way for Jwt {
         Some(format!("Bearer realm=\"{}\"", self.name))
     }
 
+    fn describe(&self) -> String {
+        match self.keys.address() {
+            Some(address) => format!("a token that is signed with a key of {address}"),
+            None => "a token that is signed with a known key".to_owned(),
+        }
+    }
+
     fn missing(&self) -> &'static str {
         let has_bearer = self.places.iter().any(|place| matches!(place, Place::Bearer));
         if has_bearer { "Missing authorization header" } else { "Missing token" }

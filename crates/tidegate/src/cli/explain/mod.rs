@@ -1,33 +1,42 @@
 //! `tidegate explain`: what the gateway would do with a request, by the very code that does it, without sending anything.
 
 mod json;
+mod policies;
 mod request;
+mod still;
 mod text;
 
-use std::io;
+use std::fs;
+use std::io::{self, Read as _};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
 use tidegate_config::config::Route;
-use tidegate_config::{Disk, Document, Failure, Inputs, Loaded};
+use tidegate_config::{Disk, Document, Failure, Inputs, Loaded, Problems, problem};
+use tidegate_core::policy::Table as _;
 use tidegate_core::route::Router;
-use tidegate_policies::VOCABULARY;
+use tidegate_policies::{TABLE, VOCABULARY};
 
 use super::check::Format;
 use super::input::{self, Kept};
 use super::{Console, Outcome};
-use request::Explained;
+use request::{Explained, Gateway};
 
-/// Say which route a request takes, and why no other
+/// Say which route a request takes, why no other, and what its policies decide
 ///
-/// Shows every route with its rank, or the one condition that the request does not meet; the route that is taken; what is done on
-/// the way; and the request as the service gets it. Nothing is sent. The code is the one that serves requests.
+/// Shows every route with its rank, or the one condition that the request does not meet; the route that is taken; each of its policies,
+/// with where it was written and what it says to this request; what is done on the way; and the request as the service gets it. Nothing
+/// is sent, and nobody is asked: where a policy would ask a service, that is said, and it goes on as if the answer were yes. The code is
+/// the one that serves requests.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "Examples:
   tidegate explain gateway.yaml GET https://api.example.com/users/7
   tidegate explain gateway.yaml GET /users/7 -H 'Host: api.example.com' -H 'x-beta: v2'
   tidegate explain gateway.yaml GET /admin --client-ip 10.1.2.3
+  tidegate explain gateway.yaml GET /orders --as caller.json
+  echo '{\"user\": \"ann\", \"roles\": [\"admin\"]}' | tidegate explain gateway.yaml GET /orders --as -
   tidegate explain gateway.yaml --all               # the routes that no request can reach
 
 Exit codes:
@@ -59,6 +68,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
 
+    /// A JSON file (`-` is standard input) with the caller, who is taken as proved whatever the request shows
+    ///
+    /// An object that has only keys out of `user`, `roles`, `permissions`, `scopes`, `tenant`, `claims`, `way`, `expires` and `rate` is the
+    /// caller's identity. Any other object is the claims of a token: the first `jwt` way of the route says which claim means what.
+    #[arg(long = "as", value_name = "FILE", requires = "url")]
+    caller: Option<PathBuf>,
+
     /// List the routes that no request can reach: dead ones, and those behind one of higher priority
     #[arg(long)]
     all: bool,
@@ -77,11 +93,17 @@ pub(super) fn explain(args: &Args, environment: &[(String, String)], console: &m
         tidegate_config::load(&Inputs { file: &args.file, source: &source, env: environment, vocabulary: &VOCABULARY });
     let Loaded { config, document, .. } = match loaded {
         Ok(loaded) => loaded,
-        Err(failure) => return refuse(args, &failure, console),
+        Err(Failure { document, problems, .. }) => return refuse(args, &document, &problems, console),
     };
     // Routes that can never match are problems to `check`; here they are part of what is to be explained.
     let (router, _) = Router::build(&config.routes);
-    let request = match request::explain(args, &config, &router) {
+    let policies = match TABLE.build(&config, &Arc::default()) {
+        Ok((policies, _)) => policies,
+        Err(problems) => return refuse(args, &document, &problems, console),
+    };
+    let gateway = Gateway { config: &config, router: &router, policies: &policies };
+    let caller = args.caller.as_deref().map(caller).transpose();
+    let request = match caller.and_then(|caller| request::explain(args, caller, &gateway)) {
         Ok(request) => request,
         Err(why) => {
             writeln!(console.err, "error: {why}")?;
@@ -97,10 +119,22 @@ pub(super) fn explain(args: &Args, environment: &[(String, String)], console: &m
     Ok(Outcome::Done)
 }
 
-fn refuse(args: &Args, failure: &Failure, console: &mut Console<'_>) -> io::Result<Outcome> {
-    writeln!(console.err, "{}", failure.document.render(&failure.problems, console.color).trim_end())?;
-    writeln!(console.err, "\n{}", input::summary(&args.file, &failure.problems))?;
+fn refuse(args: &Args, document: &Document, problems: &Problems, console: &mut Console<'_>) -> io::Result<Outcome> {
+    writeln!(console.err, "{}", document.render(problems, console.color).trim_end())?;
+    writeln!(console.err, "\n{}", input::summary(&args.file, problems))?;
     Ok(Outcome::Problems)
+}
+
+/// The object in a file.
+fn caller(file: &Path) -> Result<Map<String, Value>, String> {
+    let read = if file == Path::new("-") {
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        fs::read_to_string(file)
+    };
+    let text = read.map_err(|error| format!("--as {}: {error}", file.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("--as {} is no JSON object: {error}", file.display()))
 }
 
 /// All that is to be said.
@@ -118,8 +152,8 @@ struct Unreachable {
 
 impl Explanation<'_> {
     /// `gateway.yaml:12`
-    fn place(&self, route: &Route) -> String {
-        self.document.locate(&route.at).map_or_else(|| "environment".to_owned(), |location| location.to_string())
+    fn place(&self, at: &problem::Path) -> String {
+        self.document.locate(at).map_or_else(|| "environment".to_owned(), |location| location.to_string())
     }
 }
 

@@ -4,31 +4,54 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use http::Method;
+use http::{Method, StatusCode};
+use serde_json::{Map, Value};
 use tidegate_config::Config;
-use tidegate_config::config::{Listener, PathRewrite, Route, Target};
+use tidegate_config::config::{Listener, PathRewrite, Route, Split, Target};
 use tidegate_config::value::{Duration, Size};
-use tidegate_core::body::Body;
-use tidegate_core::client::{Peer, TlsFacts, TrustedProxies};
+use tidegate_core::body::{Body, BodyError, Frame, Stream};
+use tidegate_core::client::{Peer, Scheme, TlsFacts, TrustedProxies};
 use tidegate_core::clock::Clock;
 use tidegate_core::exchange::{Exchange, Opening};
+use tidegate_core::policy::{Chain, Guarded, Phase, Policies, Stop};
 use tidegate_core::rejection::Rejection;
 use tidegate_core::rewrite;
 use tidegate_core::route::{Found, Head, Router};
 use tidegate_core::template::Facts;
-use tidegate_http1::{Fields, RequestHead, Version};
+use tidegate_http1::{Fields, Known, RequestHead, ResponseHead, Version};
+use tidegate_policies::{Assumed, assumed};
 
 use super::Args;
+use super::policies::{Decided, Says, decide};
+
+/// What is known of the gateway.
+pub(super) struct Gateway<'a> {
+    pub(super) config: &'a Config,
+    pub(super) router: &'a Router,
+    pub(super) policies: &'a Policies,
+}
 
 /// One request, and all that became of it.
 pub(super) struct Explained {
     pub(super) request: Asked,
     /// In the order of the file; empty when the request is answered before routing.
     pub(super) lines: Vec<Line>,
+    /// Who is taken to call.
+    pub(super) caller: Option<Caller>,
+    /// In the order in which they are asked.
+    pub(super) policies: Vec<Decided>,
     pub(super) answer: Answer,
     /// What is done on the way, phase by phase.
     pub(super) phases: Vec<(&'static str, String)>,
+}
+
+/// The caller whom the question is about.
+pub(super) struct Caller {
+    pub(super) assumed: Assumed,
+    /// Whether anybody on the way asks who calls.
+    pub(super) is_asked: bool,
 }
 
 /// The request as the gateway understands it.
@@ -51,17 +74,22 @@ pub(super) struct Line {
 
 /// How the request ends.
 pub(super) enum Answer {
-    /// One of these services gets it, as `head`.
-    Forwarded { route: Arc<Route>, services: Vec<String>, head: Box<RequestHead> },
+    /// One of these services gets it, as `head`; its reply is given the fields of `reply`.
+    Forwarded { route: Arc<Route>, services: Vec<String>, head: Box<RequestHead>, reply: Fields },
     /// The gateway answers.
-    Replied { by: String, status: u16, fields: Vec<(String, String)>, bytes: usize },
+    Replied { by: String, status: u16, fields: Fields, bytes: usize },
     /// The gateway refuses.
     Refused(Box<Rejection>),
 }
 
 /// `None` when no request is asked about; `Err` says what is wrong with the arguments.
-pub(super) fn explain(args: &Args, config: &Config, router: &Router) -> Result<Option<Explained>, String> {
+pub(super) fn explain(
+    args: &Args,
+    caller: Option<Map<String, Value>>,
+    gateway: &Gateway<'_>,
+) -> Result<Option<Explained>, String> {
     let (Some(method), Some(url)) = (&args.method, &args.url) else { return Ok(None) };
+    let config = gateway.config;
     let parts = split(url);
     let listener = listener(config, args.listener.as_deref(), parts.https)?;
     let head = head(method, &parts, &args.headers)?;
@@ -78,13 +106,12 @@ pub(super) fn explain(args: &Args, config: &Config, router: &Router) -> Result<O
     Ok(Some(match exchange {
         Ok(exchange) => {
             let request = asked(&exchange);
-            let (lines, answer) = answer(config, listener, router, exchange);
-            let phases = phases(config, &answer);
-            Explained { request, lines, answer, phases }
+            serve(gateway, listener, exchange, (request, caller))?
         }
         Err((exchange, rejection)) => {
             let answer = Answer::Refused(Box::new(rejection));
-            Explained { request: asked(&exchange), lines: Vec::new(), answer, phases: Vec::new() }
+            let (request, phases) = (asked(&exchange), Vec::new());
+            Explained { request, lines: Vec::new(), caller: None, policies: Vec::new(), answer, phases }
         }
     }))
 }
@@ -103,40 +130,150 @@ fn open(
         peer.tls = Some(Arc::new(TlsFacts { server_name, protocol: "TLSv1.3", client: None }));
     }
     let opening = Opening { trusted, request_id: &config.server.request_id, random: 0, now: Clock::System.now() };
-    let (exchange, settled) = Exchange::open(head, Body::default(), Rc::new(peer), opening);
+    let body = body(&head.fields);
+    let (exchange, settled) = Exchange::open(head, body, Rc::new(peer), opening);
     match settled {
         Ok(()) => Ok(exchange),
         Err(rejection) => Err((Box::new(exchange), rejection)),
     }
 }
 
-fn answer(config: &Config, listener: &Listener, router: &Router, mut exchange: Exchange) -> (Vec<Line>, Answer) {
-    if listener.http_to_https {
-        let to = rewrite::https_location(&exchange.host, &exchange.head.target);
-        let by = format!("the listener `{}` (http_to_https)", listener.name);
-        return (Vec::new(), Answer::Replied { by, status: 308, fields: vec![("location".into(), to)], bytes: 0 });
+/// The body that a request with these fields has: nothing of it is ever read.
+fn body(fields: &Fields) -> Body {
+    let length = fields.text(Known::ContentLength).and_then(|length| length.parse().ok());
+    match length {
+        None | Some(0) if !fields.contains(Known::TransferEncoding) => Body::empty(),
+        length => Body::stream(Unread(length)),
     }
-    let mut params = std::mem::take(&mut exchange.params);
-    let found = router.find(&Head::of(&exchange), &mut params);
-    exchange.params = params;
-    let lines = lines(router, &exchange, &found);
-    let answer = match found {
-        Found::Route(number) => match router.route(number) {
-            Some(route) => target(config, route, exchange),
-            None => Err(Rejection::internal(format!("route {number} is missing"))),
+}
+
+/// A body of this many bytes, if that is known.
+struct Unread(Option<u64>);
+
+impl Stream for Unread {
+    fn poll_frame(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        Poll::Pending
+    }
+
+    fn length(&self) -> Option<u64> {
+        self.0
+    }
+}
+
+fn serve(
+    gateway: &Gateway<'_>,
+    listener: &Listener,
+    mut exchange: Exchange,
+    (request, caller): (Asked, Option<Map<String, Value>>),
+) -> Result<Explained, String> {
+    gateway.policies.guarded.strip(&mut exchange.head.fields);
+    let (lines, found) = if listener.http_to_https && exchange.scheme == Scheme::Http {
+        (Vec::new(), None)
+    } else {
+        let found = find(gateway, &mut exchange);
+        (lines(gateway.router, &exchange, &found), Some(found))
+    };
+    let route = match found {
+        Some(Found::Route(number)) => gateway.router.route(number).map(|route| (number, route)),
+        _ => None,
+    };
+    let chain = match route {
+        Some((number, _)) => gateway.policies.routes.get(number),
+        None => Some(&gateway.policies.router),
+    };
+    let chain = chain.map(Arc::clone).unwrap_or_default();
+    let caller = match (caller, route) {
+        (Some(object), Some((_, route))) => {
+            let is_asked = chain.links().iter().any(|link| link.phase == Phase::Authenticate);
+            let assumed = assumed(gateway.config, route, object).map_err(|why| format!("--as is no caller: {why}"))?;
+            Some(Caller { assumed, is_asked })
+        }
+        _ => None,
+    };
+    let limited = route.map_or(Ok(()), |(_, route)| exchange.limit_body(route.body_limit));
+    let (is_asked, before) = (limited.is_ok(), limited.err().map(Stop::from));
+    let identity = caller.as_ref().map(|caller| &caller.assumed.identity);
+    let (policies, stop) = decide(&chain, &mut exchange, identity, before);
+    let answer = match stop {
+        Some(stop) => stopped(&policies, stop),
+        None => match (route, found) {
+            (Some((_, route)), _) => target(gateway, route, &mut exchange),
+            (None, None) => to_https(listener, &exchange),
+            (None, Some(found)) => by_router(found),
         },
+    };
+    let mut answer = answer.unwrap_or_else(|rejection| Answer::Refused(Box::new(rejection)));
+    if is_asked {
+        finish(&chain, &exchange, &mut answer);
+    }
+    let phases = phases(gateway.config, &answer);
+    Ok(Explained { request, lines, caller, policies, answer, phases })
+}
+
+fn find(gateway: &Gateway<'_>, exchange: &mut Exchange) -> Found {
+    let mut params = std::mem::take(&mut exchange.params);
+    let answers = |number: usize| gateway.policies.routes.get(number).is_some_and(|chain| chain.answers_preflights());
+    let found = gateway.router.find_or_preflight(&Head::of(exchange), &mut params, answers);
+    exchange.params = params;
+    found
+}
+
+/// What comes of a request that the last of these policies that was asked has stopped.
+fn stopped(policies: &[Decided], stop: Stop) -> Result<Answer, Rejection> {
+    match stop {
+        Stop::Refuse(rejection) => Err(*rejection),
+        Stop::Answer(reply) => {
+            let answers = |decided: &&Decided| matches!(decided.says, Says::Answer(_));
+            let by = policies.iter().find(answers).map_or("", |decided| decided.link.policy);
+            let (by, status) = (format!("the policy `{by}`"), reply.head.status.as_u16());
+            Ok(Answer::Replied { by, status, fields: reply.head.fields, bytes: 0 })
+        }
+    }
+}
+
+fn to_https(listener: &Listener, exchange: &Exchange) -> Result<Answer, Rejection> {
+    let by = format!("the listener `{}` (http_to_https)", listener.name);
+    let to = rewrite::https_location(&exchange.host, &exchange.head.target);
+    Ok(Answer::Replied { by, status: 308, fields: field("location", &to)?, bytes: 0 })
+}
+
+fn by_router(found: Found) -> Result<Answer, Rejection> {
+    match found {
+        Found::Route(number) => Err(Rejection::internal(format!("route {number} is missing"))),
         Found::NotFound => Err(Rejection::no_route()),
         Found::MethodNotAllowed(allow) => Err(Rejection::method_not_allowed(&allow)),
         Found::Options(allow) => {
             let by = "the gateway, for all routes of this path".to_owned();
-            Ok(Answer::Replied { by, status: 204, fields: vec![("allow".into(), allow)], bytes: 0 })
+            Ok(Answer::Replied { by, status: 204, fields: field("allow", &allow)?, bytes: 0 })
         }
+    }
+}
+
+fn field(name: &str, value: &str) -> Result<Fields, Rejection> {
+    let mut fields = Fields::new();
+    let appended = fields.append(name, value.as_bytes());
+    appended.map_err(|_| Rejection::internal(format!("`{name}` would have held control characters")))?;
+    Ok(fields)
+}
+
+/// What policies add to the reply.
+fn finish(chain: &Chain, exchange: &Exchange, answer: &mut Answer) {
+    let (status, fields) = match answer {
+        Answer::Forwarded { reply, .. } => (StatusCode::OK, reply),
+        Answer::Replied { status, fields, .. } => (StatusCode::from_u16(*status).unwrap_or_default(), fields),
+        Answer::Refused(rejection) => (rejection.status(), &mut *rejection.fields),
     };
-    (lines, answer.unwrap_or_else(|rejection| Answer::Refused(Box::new(rejection))))
+    let mut head = ResponseHead { status, fields: std::mem::take(fields), ..ResponseHead::default() };
+    chain.reply(exchange, &mut head);
+    *fields = head.fields;
 }
 
 fn lines(router: &Router, exchange: &Exchange, found: &Found) -> Vec<Line> {
-    let all = router.explain(&Head::of(exchange)).into_iter().enumerate();
+    let head = Head::of(exchange);
+    // A preflight may have gone to the route of the request that it asks about.
+    let asked = head.asked_about().filter(|_| matches!(found, Found::Route(_)));
+    let method = asked.as_ref().unwrap_or(head.method);
+    let all = router.explain(&Head { method, ..head }).into_iter().enumerate();
     all.map(|(number, explained)| Line {
         route: Arc::clone(explained.route),
         taken: *found == Found::Route(number),
@@ -145,36 +282,61 @@ fn lines(router: &Router, exchange: &Exchange, found: &Found) -> Vec<Line> {
     .collect()
 }
 
-fn target(config: &Config, route: &Arc<Route>, exchange: Exchange) -> Result<Answer, Rejection> {
+fn target(gateway: &Gateway<'_>, route: &Arc<Route>, exchange: &mut Exchange) -> Result<Answer, Rejection> {
     let by = format!("route `{}`", route.name);
+    let config = gateway.config;
     match &route.target {
-        Target::Service(name) => forwarded(config, route, vec![service(config, name)], exchange),
-        Target::Split(tidegate_config::config::Split { parts, .. }) => {
+        Target::Service(name) => forwarded(gateway, route, vec![service(config, name)], exchange),
+        Target::Split(Split { parts, .. }) => {
             let total: u64 = parts.iter().map(|part| u64::from(part.weight)).sum();
             let parts =
                 parts.iter().map(|part| format!("{}, {} in {total}", service(config, &part.service), part.weight));
-            forwarded(config, route, parts.collect(), exchange)
+            forwarded(gateway, route, parts.collect(), exchange)
         }
         Target::Redirect(redirect) => {
-            let to = rewrite::location(&redirect.to, &Facts::of(&exchange, route));
-            let fields = vec![("location".to_owned(), to)];
+            let to = rewrite::location(&redirect.to, &Facts::of(exchange, route));
+            let fields = field("location", &to)?;
             Ok(Answer::Replied { by, status: redirect.status.as_u16(), fields, bytes: 0 })
         }
         Target::Respond(respond) => {
-            let fields = respond.headers.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+            let mut fields = Fields::new();
+            for (name, value) in &respond.headers {
+                let appended = fields.append(&**name, value.as_bytes());
+                appended.map_err(|_| Rejection::internal(format!("`{name}` cannot be sent")))?;
+            }
             Ok(Answer::Replied { by, status: respond.status.as_u16(), fields, bytes: respond.body.len() })
         }
     }
 }
 
 fn forwarded(
-    config: &Config,
+    gateway: &Gateway<'_>,
     route: &Arc<Route>,
     services: Vec<String>,
-    mut exchange: Exchange,
+    exchange: &mut Exchange,
 ) -> Result<Answer, Rejection> {
-    rewrite::outgoing(&mut exchange, route, &config.server.request_id.header)?;
-    Ok(Answer::Forwarded { route: Arc::clone(route), services, head: Box::new(exchange.head) })
+    rewrite::outgoing(exchange, route, &gateway.config.server.request_id.header)?;
+    let mut head = exchange.head.clone();
+    cover_signatures(&mut head.fields, &gateway.policies.guarded);
+    Ok(Answer::Forwarded { route: Arc::clone(route), services, head: Box::new(head), reply: Fields::new() })
+}
+
+/// A token that the gateway has signed is worth something until it ends, and explanations are passed on.
+fn cover_signatures(fields: &mut Fields, guarded: &Guarded) {
+    let tokens: Vec<_> = fields
+        .iter()
+        .filter(|field| guarded.has(field.name.as_bytes()))
+        .filter_map(|field| {
+            let text = std::str::from_utf8(field.value).ok()?;
+            let (signed, _) =
+                text.rsplit_once('.').filter(|_| text.starts_with("ey") && text.matches('.').count() == 2)?;
+            Some((field.name.to_owned(), format!("{signed}.(its signature)")))
+        })
+        .collect();
+    for (name, covered) in tokens {
+        // Cannot fail: the name is that of a field, and the value was one.
+        fields.set(&*name, covered.as_bytes()).ok();
+    }
 }
 
 /// `users (http://127.0.0.1:9001)`
