@@ -3,12 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
-use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, ParsedPublicKey,
-};
+use anyhow::{Context, Result, anyhow};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ParsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use tidegate_config::Memory;
@@ -25,7 +21,14 @@ services: { orders: { url: http://127.0.0.1:9001 } }
 routes: [{ match: { path_prefix: / }, service: orders, auth: tokens, require: { roles: [reader] } }]
 ";
 
-const CLAIMS: &str = r#"{"iss":"bench","aud":"bench","sub":"bench","roles":["reader"],"exp":4102444800}"#;
+/// A public key. Of the private one nothing is left but a signature.
+const KEY: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEujJNyui+rCjaCmiGQYzK7P1+VBTe\
+    j8TO9Xbkkqso6DY0wKbpU09O+UEKXaTIU+zZ7eYNnR/1arphnKO92r4t5A==";
+
+/// It ends in the year 2100.
+const TOKEN: &str = "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9.\
+    eyJpc3MiOiJiZW5jaCIsImF1ZCI6ImJlbmNoIiwic3ViIjoiYmVuY2giLCJyb2xlcyI6WyJyZWFkZXIiXSwiZXhwIjo0MTAyNDQ0ODAwfQ.\
+    ZktwG8VdGCXwqmnxA29Vn6MCHM4xo78gk4Bhp9cumlV0hjBJvjNMfECK9BJkjWUp3P8Bhin5afGhLB8r_jOm5w";
 
 /// Verifies so many tokens.
 pub(crate) fn signature(turns: u64) -> Result<()> {
@@ -77,24 +80,18 @@ fn median(mut series: Vec<f64>) -> f64 {
 struct Subject {
     route: Route,
     key: ParsedPublicKey,
-    signed: String,
+    signed: &'static str,
     signature: Vec<u8>,
 }
 
 impl Subject {
     fn new() -> Result<Self> {
-        let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
-        let der: PublicKeyX509Der<'_> = pair.public_key().as_der()?;
-        let pem = STANDARD.encode(der.as_ref());
-        let pem = format!("-----BEGIN PUBLIC KEY-----\n{pem}\n-----END PUBLIC KEY-----\n");
-        let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"ES256","typ":"JWT"}"#);
-        let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(CLAIMS));
-        let signature = pair.sign(&SystemRandom::new(), signed.as_bytes())?.as_ref().to_vec();
-        let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(&signature));
+        let pem = format!("-----BEGIN PUBLIC KEY-----\n{KEY}\n-----END PUBLIC KEY-----\n");
         let files = Memory::new().with("key.pem", pem);
-        let route = Route::of(CONFIG, &files, &format!("Authorization: Bearer {token}"))?;
-        let key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key().as_ref())?;
-        Ok(Self { route, key, signed, signature })
+        let route = Route::of(CONFIG, &files, &format!("Authorization: Bearer {TOKEN}"))?;
+        let key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, STANDARD.decode(KEY)?)?;
+        let (signed, signature) = TOKEN.rsplit_once('.').context("it has three parts")?;
+        Ok(Self { route, key, signed, signature: URL_SAFE_NO_PAD.decode(signature)? })
     }
 
     fn library(&self) -> Result<()> {
