@@ -120,6 +120,7 @@ fn on_two_threads(began: u64, act: impl Fn(Turn) -> u64 + Sync) -> Result<f64> {
 #[repr(align(64))]
 struct Line([AtomicU64; LINE / 8]);
 
+#[expect(clippy::indexing_slicing, reason = "a product with a share below 1 is below the number of lines")]
 #[expect(clippy::cast_possible_truncation, reason = "it is below the number of lines, a usize")]
 fn line(memory: &[Line], random: u64) -> &Line {
     &memory[((u128::from(random) * memory.len() as u128) >> 64) as usize]

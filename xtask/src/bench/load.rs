@@ -48,14 +48,14 @@ impl Tools {
     pub(super) fn load(&self, work: &Work, subject: &Subject) -> Result<Option<Loaded>> {
         let plain = format!("http://{}/", subject::HTTP1);
         let fields = self.callers.fields(work.mode);
-        let wrk = |url: &str, more: &[&str]| wrk(url, self.seconds, &fields, more);
+        let requests = |url: &str, more: &[&str]| wrk(url, self.seconds, &fields, more);
         let loaded = match work.measure {
-            Measure::Cpu(Load::Get) => wrk(&plain, &[]),
-            Measure::Cpu(Load::Large) => wrk(&format!("{plain}100k"), &[]),
-            Measure::Cpu(Load::Tls) => wrk(&format!("https://{}/", subject::TLS), &[]),
+            Measure::Cpu(Load::Get) => requests(&plain, &[]),
+            Measure::Cpu(Load::Large) => requests(&format!("{plain}100k"), &[]),
+            Measure::Cpu(Load::Tls) => requests(&format!("https://{}/", subject::TLS), &[]),
             Measure::Cpu(Load::Post) => {
                 let script = self.post.to_str().context("paths are UTF-8")?;
-                wrk(&plain, &["-s", script])
+                requests(&plain, &["-s", script])
             }
             Measure::Cpu(Load::Http2) => self.h2load(subject.http2(), &fields),
             Measure::Latency => self.rate(),

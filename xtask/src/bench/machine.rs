@@ -42,18 +42,24 @@ impl Cores {
     }
 
     /// Of all of them together.
-    pub(crate) fn busy_seconds(&self) -> Result<f64> {
+    fn busy_seconds(&self) -> Result<f64> {
         Ok(busy_seconds(self.cpus)? - self.busy)
     }
 
     /// By the clock.
-    pub(crate) fn elapsed(&self) -> f64 {
+    fn elapsed(&self) -> f64 {
         self.taken.elapsed().as_secs_f64()
+    }
+
+    /// The share of their time that they worked for others than those who have `used` so many seconds.
+    pub(crate) fn foreign(&self, used: f64) -> Result<f64> {
+        let available = listed(self.cpus).map(|_| self.elapsed()).sum::<f64>();
+        Ok((self.busy_seconds()? - used).max(0.0) / available)
     }
 }
 
 /// The numbers of the CPUs in `0,1`.
-pub(crate) fn listed(cpus: &'static str) -> impl Iterator<Item = &'static str> {
+fn listed(cpus: &'static str) -> impl Iterator<Item = &'static str> {
     cpus.split(',')
 }
 
@@ -64,8 +70,8 @@ fn busy_seconds(cpus: &'static str) -> Result<f64> {
 
 /// All but idle and waiting for disks; stolen time counts, since others took it.
 fn busy_seconds_of(cpu: &str, stat: &str) -> Result<f64> {
-    let start = format!("cpu{cpu} ");
-    let line = stat.lines().find_map(|line| line.strip_prefix(&start));
+    let name = format!("cpu{cpu} ");
+    let line = stat.lines().find_map(|line| line.strip_prefix(&name));
     let line = line.with_context(|| format!("/proc/stat knows no CPU {cpu}"))?;
     let ticks: Vec<f64> = line.split_whitespace().take(8).filter_map(|word| word.parse().ok()).collect();
     let idle: f64 = ticks.iter().skip(3).take(2).sum();

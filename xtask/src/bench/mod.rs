@@ -149,7 +149,7 @@ impl Bench {
             let cpu = proxy.cpu_seconds();
             let Some(loaded) = self.tools.load(work, subject)? else { continue };
             let used = proxy.cpu_seconds() - cpu;
-            let foreign = (cores.busy_seconds()? - used).max(0.0) / cores.elapsed();
+            let foreign = cores.foreign(used)?;
             let value = match work.measure {
                 Measure::Latency => loaded.p99.context("the open loop reports a p99")?,
                 Measure::Cpu(_) | Measure::Resident | Measure::Start | Measure::Part(..) => {

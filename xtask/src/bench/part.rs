@@ -43,8 +43,7 @@ impl Part {
         let mut command = process::pinned(self.cpus, examples.join(self.example));
         let text = printed(command.args(self.arguments).arg(seconds.to_string()))?;
         let used = machine::seconds_of_ended_children()? - used;
-        let available = cores.elapsed() * machine::listed(self.cpus).count() as f64;
-        let foreign = (cores.busy_seconds()? - used).max(0.0) / available;
+        let foreign = cores.foreign(used)?;
         let values = serde_json::from_str(&text).with_context(|| format!("{} printed: {text}", self.example))?;
         Ok(Found { values, foreign })
     }

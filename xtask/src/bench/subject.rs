@@ -226,7 +226,7 @@ fn render(template: &str, marks: &[&str], folder: &str) -> String {
 
 fn request(fields: &[String]) -> String {
     let mut request = "GET / HTTP/1.1\r\nHost: start\r\nConnection: close\r\n".to_owned();
-    fields.iter().for_each(|field| request.extend([field, "\r\n"]));
+    request.extend(fields.iter().flat_map(|field| [field, "\r\n"]));
     request + "\r\n"
 }
 
