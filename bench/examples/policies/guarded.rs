@@ -13,7 +13,7 @@ server: { host: 127.0.0.1 }
 auth:
   keys: { api_key: { in: ['header:x-api-key'], inline: [{ key: a-key-for-the-bench-and-nothing-else, user: bench, roles: [reader] }] } }
   tokens: { jwt: { issuer: bench, audiences: [bench], secret: a-secret-for-the-bench-and-nothing-else } }
-rate_limit: { per_client: { rate: 1000000/s, key: client_ip } }
+rate_limit: { per_client: { rate: 1000000/s, burst: 1000000, key: client_ip } }
 services: { orders: { url: http://127.0.0.1:9001 } }
 routes: [{ match: { path_prefix: / }, service: orders, auth: WAY, require: { roles: [reader, editor] } }]
 ";
