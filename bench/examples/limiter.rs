@@ -1,25 +1,19 @@
-//! `limiter KIND TURNS`: each turn is one decision of a limit, of ten a second and twenty at once for each key. `time` instead
-//! decides on two threads, TURNS times on each, and prints what a decision costs in processor time and a key in memory.
+//! `limiter KIND TURNS`: each turn is one decision of a limit, of ten a second and twenty at once for each key.
 
-use std::hash::{BuildHasherDefault, DefaultHasher, RandomState};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::hint::black_box;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::Barrier;
 use std::time::Duration;
-use std::{fs, thread};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tidegate_core::balance::Nanos;
-use tidegate_core::limiter::{Algorithm, Cell, Keyed, Limit, Now, Rate, Store};
+use tidegate_core::limiter::{Algorithm, Cell, Limit, Now, Rate, Store};
 
-const USAGE: &str =
-    "usage: limiter (hit | new | refused | sliding_window | sliding_log | fixed_window | cell | time) TURNS";
+const USAGE: &str = "usage: limiter (hit | new | refused | sliding_window | sliding_log | fixed_window | cell) TURNS";
 
 /// Keys that are known, each with requests in its past.
 const KEYS: u64 = 1000;
-/// The keys when time is measured.
-const MANY: u64 = 1_000_000;
 /// Each key comes every so many nanoseconds, half as often as it may.
 const PACE: u64 = 200_000_000;
 
@@ -39,7 +33,6 @@ fn main() -> Result<()> {
         "new" => new(turns),
         "refused" => refused(turns),
         "cell" => cell(turns),
-        "time" => time(turns),
         other => bail!("there is no kind `{other}`"),
     }
 }
@@ -82,49 +75,6 @@ fn cell(turns: u64) -> Result<()> {
         ensure!(black_box(cell.decide(1, at(turn * PACE))).allowed, "it keeps to its rate");
     }
     Ok(())
-}
-
-/// Keys that fit into the processor's cache, and keys that do not.
-#[expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "prints what it has measured")]
-fn time(turns: u64) -> Result<()> {
-    for keys in [KEYS, MANY] {
-        let store = Arc::new(Store::new(usize::try_from(keys)?, RandomState::new()));
-        let keyed = store.keyed(limit(Algorithm::TokenBucket { burst: 20 })?);
-        for key in 0..keys {
-            ensure!(keyed.decide(&client(key), 1, at(0)).allowed || store.shared() > 0, "it is its first request");
-        }
-        let (keyed, barrier) = (&keyed, &Barrier::new(2));
-        let times = thread::scope(|scope| {
-            let threads = [1, 2].map(|seed| scope.spawn(move || measure(keyed, barrier, (seed, keys), turns)));
-            threads
-                .into_iter()
-                .map(|thread| thread.join().map_err(|_| anyhow!("it panicked"))?)
-                .collect::<Result<Vec<_>>>()
-        })?;
-        let nanos = times.iter().sum::<u64>() as f64 / (2 * turns) as f64;
-        let (bytes, shared) = (store.memory() as f64 / keys as f64, store.shared());
-        println!(
-            "{keys} keys: {nanos:.0} ns of each of two threads for a decision, {bytes:.1} bytes for a key, {shared} shared"
-        );
-    }
-    Ok(())
-}
-
-/// How long a processor works on decisions for keys in no order.
-fn measure(keyed: &Keyed, barrier: &Barrier, (seed, keys): (u64, u64), turns: u64) -> Result<u64> {
-    let mut random = fastrand::Rng::with_seed(seed);
-    barrier.wait();
-    let began = processor_time()?;
-    for turn in 0..turns {
-        black_box(keyed.decide(&client(random.u64(..keys)), 1, at(turn * (PACE / keys))));
-    }
-    Ok(processor_time()? - began)
-}
-
-/// The nanoseconds that this thread has had a processor: what others do on the machine at the same time counts less.
-fn processor_time() -> Result<u64> {
-    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
-    text.split_whitespace().next().context("it is empty")?.parse().context("it is a number")
 }
 
 fn limit(algorithm: Algorithm) -> Result<Limit> {

@@ -84,6 +84,10 @@ const PROGRAMS: &[Program] = &[
     limiter("limiter_sliding_log", &["sliding_log"]),
     limiter("limiter_fixed_window", &["fixed_window"]),
     limiter("limiter_cell", &["cell"]),
+    policies("policies_api_key", &["key"], 3_000),
+    policies("policies_token", &["token"], 3_000),
+    policies("es256_token", &["signature"], 100),
+    policies("es256_library", &["library"], 100),
 ];
 
 /// A strategy and a number of endpoints.
@@ -96,8 +100,13 @@ const fn limiter(name: &'static str, arguments: &'static [&'static str]) -> Prog
     Program { name, package: "bench", example: "limiter", arguments, turns: 20_000 }
 }
 
+/// What a request passes.
+const fn policies(name: &'static str, arguments: &'static [&'static str], turns: usize) -> Program {
+    Program { name, package: "bench", example: "policies", arguments, turns }
+}
+
 /// One program may take at most so many times what another one takes.
-const RATIOS: &[(&str, &str, f64)] = &[("routing_10000", "routing_10", 2.0)];
+const RATIOS: &[(&str, &str, f64)] = &[("routing_10000", "routing_10", 2.0), ("es256_token", "es256_library", 1.15)];
 
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     let programs = build(root)?;

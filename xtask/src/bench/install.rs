@@ -2,6 +2,7 @@
 //! from their sources, a certificate.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -9,28 +10,48 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::subject::{self, Subject};
+use super::{
+    Options,
+    subject::{self, Subject},
+    work::{Part, Work},
+};
 use crate::cargo;
 
 pub(super) struct Found {
     pub(super) subjects: Vec<Subject>,
     /// Where our own backend and load generator are.
     pub(super) own: PathBuf,
+    /// Where our programs are that measure parts.
+    pub(super) examples: PathBuf,
 }
 
-pub(super) fn prepare(root: &Path, folder: &Path, subjects: &[String], gateway: Option<&Path>) -> Result<Found> {
+pub(super) fn prepare(root: &Path, folder: &Path, works: &[&'static Work], options: &Options) -> Result<Found> {
+    let (subjects, profile) = (&options.subjects, options.profile.as_str());
+    let build = |what: &[&str]| cargo::build(root, profile, what);
     let wanted = |name: &str| subjects.iter().any(|subject| subject == name);
     let mut packages = vec![("wrk", "wrk"), ("h2load", "nghttp2-client"), ("openssl", "openssl")];
     packages.extend([("nginx", "nginx-light"), ("haproxy", "haproxy")].into_iter().filter(|(name, _)| wanted(name)));
+    let parts: Vec<&Part> = works.iter().filter_map(|work| Some(work.measure.part()?.0)).collect();
+    packages.extend(parts.iter().filter_map(|part| part.needs));
     debian_packages(&packages)?;
     certificate(folder)?;
-    let own = cargo::build(root, "release", &["--package", "bench", "--bins"])?;
+    let own = build(&["--package", "bench", "--bins"])?;
+    let examples = own.join("examples");
+    if !parts.is_empty() {
+        let examples: BTreeSet<&str> = parts.iter().map(|part| part.example).collect();
+        let which = examples.into_iter().flat_map(|example| ["--example", example]);
+        build(&["--package", "bench"].into_iter().chain(which).collect::<Vec<_>>())?;
+    }
+    let gateway = match &options.gateway {
+        None if profile != "release" && wanted("tidegate") => Some(build(&["--package", "tidegate"])?.join("tidegate")),
+        gateway => gateway.clone(),
+    };
     let mut found = Vec::new();
     for name in subjects {
         let kind = subject::named(subject::PROXIES, name)?;
-        found.push(Subject::new(kind, program(root, kind.program, gateway)?, root, folder));
+        found.push(Subject::new(kind, program(root, kind.program, gateway.as_deref())?, root, folder));
     }
-    Ok(Found { subjects: found, own })
+    Ok(Found { subjects: found, own, examples })
 }
 
 /// Where the program of that name is; ours is built unless there is one, Envoy comes from PyPI.

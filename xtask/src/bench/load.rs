@@ -10,21 +10,19 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use super::{
+    callers::Callers,
     machine,
     process::{self, Background},
-    subject::{self, Subject},
+    subject::{self, Mode, Subject},
     work::{Load, Measure, Work},
 };
 use crate::cargo::printed;
-
-/// A browser sends more fields than wrk; these three make the head an ordinary one.
-const FIELDS: [&str; 6] =
-    ["-H", "User-Agent: wrk/4", "-H", "Accept: */*", "-H", "Authorization: Bearer 0123456789abcdef0123456789abcdef"];
 
 pub(super) struct Tools {
     /// The folder of our own backend and load generator.
     pub(super) programs: PathBuf,
     pub(super) post: PathBuf,
+    pub(super) callers: Callers,
     /// How long each measurement lasts.
     pub(super) seconds: u32,
 }
@@ -49,25 +47,27 @@ impl Tools {
     /// `None` if the work is none for a load generator.
     pub(super) fn load(&self, work: &Work, subject: &Subject) -> Result<Option<Loaded>> {
         let plain = format!("http://{}/", subject::HTTP1);
+        let fields = self.callers.fields(work.mode);
+        let requests = |url: &str, more: &[&str]| wrk(url, self.seconds, &fields, more);
         let loaded = match work.measure {
-            Measure::Cpu(Load::Get) => wrk(&plain, self.seconds, &[]),
-            Measure::Cpu(Load::Large) => wrk(&format!("{plain}100k"), self.seconds, &[]),
-            Measure::Cpu(Load::Tls) => wrk(&format!("https://{}/", subject::TLS), self.seconds, &[]),
+            Measure::Cpu(Load::Get) => requests(&plain, &[]),
+            Measure::Cpu(Load::Large) => requests(&format!("{plain}100k"), &[]),
+            Measure::Cpu(Load::Tls) => requests(&format!("https://{}/", subject::TLS), &[]),
             Measure::Cpu(Load::Post) => {
                 let script = self.post.to_str().context("paths are UTF-8")?;
-                wrk(&plain, self.seconds, &["-s", script])
+                requests(&plain, &["-s", script])
             }
-            Measure::Cpu(Load::Http2) => self.h2load(subject.http2()),
+            Measure::Cpu(Load::Http2) => self.h2load(subject.http2(), &fields),
             Measure::Latency => self.rate(),
-            Measure::Resident | Measure::Start => return Ok(None),
+            Measure::Resident | Measure::Start | Measure::Part(..) => return Ok(None),
         };
         loaded.map(Some)
     }
 
-    fn h2load(&self, address: &str) -> Result<Loaded> {
+    fn h2load(&self, address: &str, fields: &[String]) -> Result<Loaded> {
         let requests = (self.seconds * 20_000).to_string();
         let mut command = process::pinned(process::LOAD, "h2load");
-        command.args(["-t1", "-c16", "-m8", "-n", &requests]).args(FIELDS).arg(format!("http://{address}/"));
+        command.args(["-t1", "-c16", "-m8", "-n", &requests]).args(each(fields)).arg(format!("http://{address}/"));
         let text = printed(&mut command)?;
         read_h2load(&text).with_context(|| format!("h2load printed: {text}"))
     }
@@ -79,6 +79,16 @@ impl Tools {
         let open: OpenLoop = serde_json::from_str(&text).with_context(|| format!("load printed: {text}"))?;
         let failure = (open.failed > 0.0).then(|| format!("{} requests failed", open.failed));
         Ok(Loaded { requests: open.requests, p99: Some(open.p99), failure })
+    }
+
+    /// Requests per second straight to the backend: how fast the machine is now.
+    pub(super) fn calibrate(&self) -> Result<f64> {
+        let fields = self.callers.fields(Mode::Plain);
+        wrk(&format!("http://{}/", subject::BACKEND), 1, &fields, &[]).map(|loaded| loaded.requests)
+    }
+
+    pub(super) fn warm_up(&self, mode: Mode) -> Result<()> {
+        wrk(&format!("http://{}/", subject::HTTP1), 1, &self.callers.fields(mode), &[]).map(drop)
     }
 
     pub(super) fn hold_idle_connections(&self, count: usize) -> Result<Idle> {
@@ -94,15 +104,6 @@ impl Tools {
         machine::pause(1000);
         Ok(Idle { background, output })
     }
-}
-
-/// Requests per second straight to the backend: how fast the machine is now.
-pub(super) fn calibrate() -> Result<f64> {
-    wrk(&format!("http://{}/", subject::BACKEND), 1, &[]).map(|loaded| loaded.requests)
-}
-
-pub(super) fn warm_up() -> Result<()> {
-    wrk(&format!("http://{}/", subject::HTTP1), 1, &[]).map(drop)
 }
 
 /// Connections that are held open.
@@ -122,10 +123,15 @@ impl Idle {
     }
 }
 
-fn wrk(url: &str, seconds: u32, more: &[&str]) -> Result<Loaded> {
+/// The fields as both generators take them.
+fn each(fields: &[String]) -> impl Iterator<Item = &str> {
+    fields.iter().flat_map(|field| ["-H", field])
+}
+
+fn wrk(url: &str, seconds: u32, fields: &[String], more: &[&str]) -> Result<Loaded> {
     let duration = format!("-d{seconds}s");
     let mut command = process::pinned(process::LOAD, "wrk");
-    let text = printed(command.args(["-t1", "-c64", &duration]).args(FIELDS).args(more).arg(url))?;
+    let text = printed(command.args(["-t1", "-c64", &duration]).args(each(fields)).args(more).arg(url))?;
     read_wrk(&text).with_context(|| format!("wrk printed: {text}"))
 }
 

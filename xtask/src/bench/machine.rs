@@ -28,33 +28,60 @@ pub(crate) fn facts() -> Result<String> {
     Ok(format!("{}; {} CPUs, {model}; Linux {}; loopback", date.trim(), cpus()?, kernel.trim()))
 }
 
-/// How much the first CPU has worked since a moment.
+/// How much some CPUs have worked since a moment.
 pub(crate) struct Cores {
+    cpus: &'static str,
     busy: f64,
     taken: Instant,
 }
 
 impl Cores {
-    pub(crate) fn now() -> Result<Self> {
-        Ok(Self { busy: busy_seconds_of_first()?, taken: Instant::now() })
+    /// `cpus` as `0` or `0,1`.
+    pub(crate) fn now(cpus: &'static str) -> Result<Self> {
+        Ok(Self { cpus, busy: busy_seconds(cpus)?, taken: Instant::now() })
     }
 
-    pub(crate) fn busy_seconds_of_first(&self) -> Result<f64> {
-        Ok(busy_seconds_of_first()? - self.busy)
+    /// Of all of them together.
+    fn busy_seconds(&self) -> Result<f64> {
+        Ok(busy_seconds(self.cpus)? - self.busy)
     }
 
-    pub(crate) fn elapsed(&self) -> f64 {
+    /// By the clock.
+    fn elapsed(&self) -> f64 {
         self.taken.elapsed().as_secs_f64()
+    }
+
+    /// The share of their time that they worked for others than those who have `used` so many seconds.
+    pub(crate) fn foreign(&self, used: f64) -> Result<f64> {
+        let available = listed(self.cpus).map(|_| self.elapsed()).sum::<f64>();
+        Ok((self.busy_seconds()? - used).max(0.0) / available)
     }
 }
 
-/// All but idle and waiting for disks; stolen time counts, since others took it.
-fn busy_seconds_of_first() -> Result<f64> {
+/// The numbers of the CPUs in `0,1`.
+fn listed(cpus: &'static str) -> impl Iterator<Item = &'static str> {
+    cpus.split(',')
+}
+
+fn busy_seconds(cpus: &'static str) -> Result<f64> {
     let text = fs::read_to_string("/proc/stat")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("cpu0 ")).context("/proc/stat knows a first CPU")?;
+    listed(cpus).map(|cpu| busy_seconds_of(cpu, &text)).sum()
+}
+
+/// All but idle and waiting for disks; stolen time counts, since others took it.
+fn busy_seconds_of(cpu: &str, stat: &str) -> Result<f64> {
+    let name = format!("cpu{cpu} ");
+    let line = stat.lines().find_map(|line| line.strip_prefix(&name));
+    let line = line.with_context(|| format!("/proc/stat knows no CPU {cpu}"))?;
     let ticks: Vec<f64> = line.split_whitespace().take(8).filter_map(|word| word.parse().ok()).collect();
     let idle: f64 = ticks.iter().skip(3).take(2).sum();
     Ok((ticks.iter().sum::<f64>() - idle) / TICKS)
+}
+
+/// CPU time of what this program has started and seen the end of, in seconds.
+pub(crate) fn seconds_of_ended_children() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    ticks(&stat, 13).map(|ticks| ticks / TICKS).context("/proc/self/stat has times of children")
 }
 
 /// CPU time of a process and all below it, in seconds.
@@ -63,10 +90,13 @@ pub(crate) fn cpu_seconds(process: u32) -> f64 {
 }
 
 fn cpu_ticks(process: u32) -> Option<f64> {
-    let stat = fs::read_to_string(proc(process, "stat")).ok()?;
-    // The name comes second and may hold anything; user and system time are the 12th and 13th word behind it.
+    ticks(&fs::read_to_string(proc(process, "stat")).ok()?, 11)
+}
+
+/// User and system time, which stand so many words behind the name. That comes second and may hold anything.
+fn ticks(stat: &str, behind: usize) -> Option<f64> {
     let (_, words) = stat.rsplit_once(')')?;
-    Some(words.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<f64>().ok()).sum())
+    Some(words.split_whitespace().skip(behind).take(2).filter_map(|word| word.parse::<f64>().ok()).sum())
 }
 
 /// Resident memory of a process and all below it, in MiB.

@@ -3,23 +3,30 @@
 //! more than requests per second when both cores are busy; each round measures everyone, so that ratios are taken between
 //! neighbours in time.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use self::{
+    callers::Callers,
     load::Tools,
     machine::Cores,
+    part::Found,
     report::Report,
-    samples::Sample,
+    samples::{Calibration, Sample},
     subject::{Mode, Running, Subject},
-    work::{Measure, Work},
+    work::{Measure, Part, Work},
 };
 
+mod callers;
 pub(crate) mod install;
 mod load;
 pub(crate) mod machine;
+mod part;
 pub(crate) mod process;
 mod report;
 mod samples;
@@ -44,9 +51,12 @@ pub(crate) struct Options {
     /// Put the result into docs/performance.md and README.md
     #[arg(long)]
     write: bool,
+    /// What is built is built so; `quick` spares time while developing
+    #[arg(long, value_name = "PROFILE", default_value = "release")]
+    profile: String,
     /// Measure this gateway instead of building one
     #[arg(long, value_name = "PROGRAM")]
-    gateway: Option<std::path::PathBuf>,
+    gateway: Option<PathBuf>,
 }
 
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
@@ -71,72 +81,100 @@ struct Bench {
     subjects: Vec<Subject>,
     works: Vec<&'static Work>,
     tools: Tools,
+    /// Where the programs are that measure parts.
+    examples: PathBuf,
 }
 
 impl Bench {
     fn prepare(root: &Path, options: &Options) -> Result<Self> {
         let folder = root.join("target/bench");
         fs::create_dir_all(&folder).context("making the folder of the run")?;
-        let found = install::prepare(root, &folder, &options.subjects, options.gateway.as_deref())?;
-        let tools = Tools { programs: found.own, post: root.join("bench/post.lua"), seconds: options.seconds };
-        let works =
-            work::ALL.iter().filter(|work| options.only.is_empty() || options.only.iter().any(|key| key == work.key));
-        Ok(Self { subjects: found.subjects, works: works.collect(), tools })
+        let wanted = |work: &&Work| options.only.is_empty() || options.only.iter().any(|key| key == work.key);
+        let works: Vec<&Work> = work::ALL.iter().filter(wanted).collect();
+        let found = install::prepare(root, &folder, &works, options)?;
+        let post = root.join("bench/post.lua");
+        let tools = Tools { programs: found.own, post, callers: Callers::new()?, seconds: options.seconds };
+        Ok(Self { subjects: found.subjects, works, tools, examples: found.examples })
     }
 
     /// Everyone once, beginning with another subject each time.
     fn round(&self, round: usize, report: &mut Report) -> Result<()> {
         let count = self.subjects.len();
         for subject in self.subjects.iter().cycle().skip(round % count).take(count) {
-            self.slot(subject, Mode::Plain, round, report)?;
-            self.slot(subject, Mode::Log, round, report)?;
-            for work in self.works.iter().filter(|work| !work.measure.shares_a_process()) {
+            for mode in Mode::ALL {
+                self.slot(subject, mode, round, report)?;
+            }
+            let alone = |work: &&&Work| !work.measure.shares_a_process() && work.measure.part().is_none();
+            for work in self.works.iter().filter(alone) {
                 self.alone(subject, work, round, report)?;
             }
+        }
+        self.parts(round, report)
+    }
+
+    /// Programs of our own, each of which may be good for several works.
+    fn parts(&self, round: usize, report: &mut Report) -> Result<()> {
+        let subject = report::GATEWAY;
+        let mut found: Vec<(&Part, Found)> = Vec::new();
+        if !self.subjects.iter().any(|known| known.name() == subject) {
+            return Ok(());
+        }
+        for work in &self.works {
+            let Some((part, number)) = work.measure.part() else { continue };
+            if !found.iter().any(|(known, _)| *known == part) {
+                found.push((part, part.run(&self.examples, self.tools.seconds)?));
+            }
+            let Some((_, found)) = found.iter().find(|(known, _)| *known == part) else { continue };
+            let calibration = found.calibration().map(|value| Calibration { of: part.name(), value });
+            let (value, foreign) = (found.value(number.name)?, found.foreign);
+            report.add(Sample { value, calibration, foreign, ..Sample::of(work.key, subject, round) });
         }
         Ok(())
     }
 
     /// Several works on one process, after a calibration that shows how fast the machine is just now.
     fn slot(&self, subject: &Subject, mode: Mode, round: usize, report: &mut Report) -> Result<()> {
-        let fits = |work: &&&Work| work.mode == mode && work.measure.shares_a_process();
-        let works: Vec<&Work> = self.works.iter().filter(fits).copied().collect();
+        let can = |work: &Work| work.subjects.contains(&subject.name());
+        let fits = |work: &&&Work| work.mode == mode && work.measure.shares_a_process() && can(work);
+        let works: Vec<&'static Work> = self.works.iter().filter(fits).copied().collect();
         if works.is_empty() {
             return Ok(());
         }
         let backend = self.tools.start_backend()?;
-        let calibration = Some(load::calibrate()?);
-        let proxy = subject.start(mode)?;
-        load::warm_up()?;
+        let calibration = Some(Calibration { of: "backend", value: self.tools.calibrate()? });
+        let proxy = subject.start(mode, &self.tools.callers.fields(mode))?;
+        self.tools.warm_up(mode)?;
         for work in works {
-            let cores = Cores::now()?;
+            let cores = Cores::now(process::PROXY)?;
             let cpu = proxy.cpu_seconds();
             let Some(loaded) = self.tools.load(work, subject)? else { continue };
             let used = proxy.cpu_seconds() - cpu;
-            let foreign = (cores.busy_seconds_of_first()? - used).max(0.0) / cores.elapsed();
+            let foreign = cores.foreign(used)?;
             let value = match work.measure {
                 Measure::Latency => loaded.p99.context("the open loop reports a p99")?,
-                Measure::Cpu(_) | Measure::Resident | Measure::Start => used * 1e6 / loaded.requests,
+                Measure::Cpu(_) | Measure::Resident | Measure::Start | Measure::Part(..) => {
+                    used * 1e6 / loaded.requests
+                }
             };
             let failure = loaded.failure;
-            report.add(Sample { value, calibration, foreign, failure, ..Sample::of(work, subject, round) });
+            report.add(Sample { value, calibration, foreign, failure, ..Sample::of(work.key, subject.name(), round) });
         }
         proxy.stop()?;
         backend.stop()
     }
 
     /// A work that needs a fresh process.
-    fn alone(&self, subject: &Subject, work: &Work, round: usize, report: &mut Report) -> Result<()> {
+    fn alone(&self, subject: &Subject, work: &'static Work, round: usize, report: &mut Report) -> Result<()> {
         let backend = self.tools.start_backend()?;
-        let mut sample = Sample::of(work, subject, round);
+        let mut sample = Sample::of(work.key, subject.name(), round);
         let proxy = match work.measure {
             Measure::Start => {
                 let (proxy, waited) = subject.start_and_time()?;
                 sample.value = waited.as_secs_f64() * 1e3;
                 proxy
             }
-            Measure::Resident | Measure::Cpu(_) | Measure::Latency => {
-                let proxy = subject.start(Mode::Plain)?;
+            Measure::Resident | Measure::Cpu(_) | Measure::Latency | Measure::Part(..) => {
+                let proxy = subject.start(Mode::Plain, &[])?;
                 let (resident, failure) = self.resident_with_idle_connections(&proxy)?;
                 sample.value = resident;
                 sample.failure = failure;

@@ -14,7 +14,7 @@ const BEGIN: &str = "<!-- bench: begin -->";
 const END: &str = "<!-- bench: end -->";
 
 /// The gateway's name among the subjects.
-const GATEWAY: &str = "tidegate";
+pub(super) const GATEWAY: &str = "tidegate";
 
 pub(super) struct Report {
     machine: String,
@@ -33,7 +33,7 @@ impl Report {
         let Sample { work, subject, round, value, foreign, failure, .. } = &sample;
         let failed = failure.as_deref().unwrap_or_default();
         let others = foreign * 100.0;
-        println!("round {round}  {subject:9} {work:6} {value:9.1}  others on the proxy's CPU {others:4.1} %  {failed}");
+        println!("round {round}  {subject:9} {work:12} {value:9.2}  others on its CPU {others:4.1} %  {failed}");
         if let Some(failure) = failure {
             self.failures.push(format!("{subject} {work}: {failure}"));
         }
@@ -55,20 +55,27 @@ impl Report {
     /// Medians alone, for those who want one glance.
     pub(super) fn summary(&self) -> String {
         let mut text = format!("Measured {}; {}.\n\n", self.machine, self.versions.join(", "));
-        self.table(&mut text, |spread| format!("{:.1}", spread.median));
+        let works = self.works().filter(|work| work.measure.part().is_none());
+        self.table(&mut text, works, |_, spread| format!("{:.1}", spread.median));
         text
     }
 
     fn values(&self, text: &mut String) {
-        self.table(text, |spread| spread.show(1));
+        self.table(text, self.works(), |work, spread| spread.show(work.measure.digits()));
     }
 
-    fn table(&self, text: &mut String, show: impl Fn(Spread) -> String) {
+    fn table<'w>(
+        &self,
+        text: &mut String,
+        works: impl Iterator<Item = &'w Work>,
+        show: impl Fn(&Work, Spread) -> String,
+    ) {
         let subjects = self.subjects();
         row(text, ["work", "unit", "rounds"].into_iter().chain(subjects.iter().copied()));
         row(text, std::iter::repeat_n("---", subjects.len() + 3));
-        for work in self.works() {
-            let cells = subjects.iter().map(|subject| Spread::of(&self.samples.series(work, subject)).map(&show));
+        for work in works {
+            let series = |subject: &&str| Spread::of(&self.samples.series(work, subject));
+            let cells = subjects.iter().map(|subject| series(subject).map(|spread| show(work, spread)));
             let cells: Vec<String> = cells.map(|cell| cell.unwrap_or_else(|| "-".to_owned())).collect();
             let rounds = self.samples.rounds(work);
             row(text, [work.title, work.measure.unit(), &rounds].into_iter().chain(cells.iter().map(String::as_str)));
@@ -78,7 +85,7 @@ impl Report {
     fn ratios(&self, text: &mut String) {
         let peers: Vec<&str> = self.subjects().into_iter().filter(|subject| *subject != GATEWAY).collect();
         let ours = self.samples.has(|sample| sample.subject == GATEWAY);
-        if peers.is_empty() || !ours {
+        if !ours {
             return;
         }
         let heads: Vec<String> = peers.iter().map(|peer| format!("of {peer}")).collect();
@@ -108,6 +115,7 @@ impl Report {
         let met = work.demands.iter().filter_map(|demand| match demand {
             Demand::Share(peer, most) => self.ratio(work, peer).map(|ratio| ratio.median <= *most),
             Demand::AtMost(most) => ours.as_ref().map(|ours| ours.median <= *most),
+            Demand::AtLeast(least) => ours.as_ref().map(|ours| ours.median >= *least),
         });
         let met: Vec<bool> = met.collect();
         match (met.is_empty(), met.iter().all(|met| *met)) {
@@ -140,9 +148,10 @@ fn demands(work: &Work) -> String {
     let unit = work.measure.unit();
     let demands = work.demands.iter().map(|demand| match demand {
         Demand::Share(peer, most) => format!("<= {most:.2} {peer}"),
-        Demand::AtMost(most) => format!("<= {most:.0} {unit}"),
+        Demand::AtMost(most) => format!("<= {most} {unit}"),
+        Demand::AtLeast(least) => format!(">= {least} {unit}"),
     });
-    demands.collect::<Vec<_>>().join(", ")
+    demands.map(|demand| demand.trim_end().to_owned()).collect::<Vec<_>>().join(", ")
 }
 
 fn row<'a>(text: &mut String, cells: impl Iterator<Item = &'a str>) {
@@ -157,10 +166,11 @@ fn row<'a>(text: &mut String, cells: impl Iterator<Item = &'a str>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Report, Sample};
+    use super::{super::samples::Calibration, Report, Sample};
 
     fn sample(subject: &'static str, round: usize, value: f64) -> Sample {
-        Sample { work: "post", subject, round, value, calibration: Some(100.0), foreign: 0.0, failure: None }
+        let calibration = Some(Calibration { of: "backend", value: 100.0 });
+        Sample { value, calibration, ..Sample::of("post", subject, round) }
     }
 
     #[test]
@@ -173,5 +183,19 @@ mod tests {
         let text = report.render();
         assert!(text.contains("| POST 10 KiB | us CPU | 2 of 2 | 7.0 [5.0-9.0] | 11.0 [10.0-12.0] |"), "{text}");
         assert!(text.contains("| POST 10 KiB | 0.62 [0.50-0.75] | <= 0.80 nginx | met |"), "{text}");
+    }
+    #[test]
+    fn a_part_of_our_own_is_judged_alone() {
+        let mut report = Report::new("somewhere".to_owned(), vec!["tidegate 1".to_owned(), "nginx 2".to_owned()]);
+        for (work, value) in [("limiter", 149.6), ("limiter_key", 64.3), ("redis", 30_000.0), ("limiter_read", 1.234)] {
+            report.add(Sample { value, ..Sample::of(work, "tidegate", 0) });
+        }
+        let text = report.render();
+        assert!(text.contains("threads | ns | 1 of 1 | 150 [150-150] | - |"), "{text}");
+        assert!(text.contains("threads | - | <= 150 ns | met |"), "{text}");
+        assert!(text.contains("keys | - | <= 64 bytes | missed |"), "{text}");
+        assert!(text.contains("worker | - | >= 30000 /s | met |"), "{text}");
+        assert!(text.contains("place | - |  | not measured |"), "{text}");
+        assert!(!report.summary().contains("threads"));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{subject::Subject, work::Work};
+use super::work::Work;
 
 /// A calibration that is this share off the median of all says that the machine ran at another speed then.
 const UNSTEADY: f64 = 0.15;
@@ -16,16 +16,23 @@ pub(super) struct Sample {
     pub(super) subject: &'static str,
     pub(super) round: usize,
     pub(super) value: f64,
-    /// Requests per second straight to the backend, just before; `None` where speed is not what is measured.
-    pub(super) calibration: Option<f64>,
-    /// The share of the proxy's CPU that others used meanwhile.
+    /// How fast the machine was just then; `None` where speed is not what is measured.
+    pub(super) calibration: Option<Calibration>,
+    /// The share of the proxy's CPU that others used meanwhile; of all its CPUs for a program of ours.
     pub(super) foreign: f64,
     pub(super) failure: Option<String>,
 }
 
+/// A measurement of something that is the same in every round.
+#[derive(Clone, Copy)]
+pub(super) struct Calibration {
+    /// Whose. Only those of one kind are compared.
+    pub(super) of: &'static str,
+    pub(super) value: f64,
+}
+
 impl Sample {
-    pub(super) fn of(work: &Work, subject: &Subject, round: usize) -> Self {
-        let (work, subject) = (work.key, subject.name());
+    pub(super) fn of(work: &'static str, subject: &'static str, round: usize) -> Self {
         Self { work, subject, round, value: 0.0, calibration: None, foreign: 0.0, failure: None }
     }
 }
@@ -62,10 +69,7 @@ impl Samples {
         let crowd =
             self.0.iter().filter(|sample| sample.work == work.key).map(|sample| sample.foreign).fold(0.0, f64::max);
         let (disturbed, all) = (self.disturbed_rounds(work).len(), self.all_rounds(work).len());
-        Some(format!(
-            "{disturbed} of {all} rounds disturbed, others used up to {:.0} % of the proxy's CPU",
-            crowd * 100.0
-        ))
+        Some(format!("{disturbed} of {all} rounds disturbed, others used up to {:.0} % of its CPU", crowd * 100.0))
     }
 
     fn rounds_that_count(&self, work: &Work) -> BTreeSet<usize> {
@@ -83,14 +87,17 @@ impl Samples {
     }
 
     fn disturbed_rounds(&self, work: &Work) -> BTreeSet<usize> {
-        let usual = Spread::of(&self.0.iter().filter_map(|sample| sample.calibration).collect::<Vec<_>>());
-        let usual = usual.map_or(f64::NAN, |spread| spread.median);
-        let disturbed = |sample: &&Sample| {
-            let off = sample.calibration.map_or(0.0, |calibration| (calibration / usual - 1.0).abs());
-            sample.foreign > CROWDED || off > UNSTEADY
-        };
+        let disturbed = |sample: &&Sample| sample.foreign > CROWDED || self.off(sample) > UNSTEADY;
         let samples = self.0.iter().filter(|sample| sample.work == work.key);
         samples.filter(disturbed).map(|sample| sample.round).collect()
+    }
+
+    /// How far the machine's speed was from what it usually was in this run.
+    fn off(&self, sample: &Sample) -> f64 {
+        let Some(Calibration { of, value }) = sample.calibration else { return 0.0 };
+        let alike = self.0.iter().filter_map(|sample| sample.calibration).filter(|other| other.of == of);
+        let usual = Spread::of(&alike.map(|other| other.value).collect::<Vec<_>>());
+        usual.map_or(0.0, |usual| (value / usual.median - 1.0).abs())
     }
 }
 
@@ -119,7 +126,7 @@ impl Spread {
 
 #[cfg(test)]
 mod tests {
-    use super::{Sample, Samples, Spread};
+    use super::{Calibration, Sample, Samples, Spread};
     use crate::bench::work::{ALL, Work};
 
     fn post() -> &'static Work {
@@ -132,7 +139,7 @@ mod tests {
             subject: "nginx",
             round,
             value: *value,
-            calibration: Some(*calibration),
+            calibration: Some(Calibration { of: "backend", value: *calibration }),
             foreign: *foreign,
             failure: None,
         };
@@ -149,11 +156,21 @@ mod tests {
     }
 
     #[test]
+    fn calibrations_of_other_kinds_say_nothing() {
+        let mut samples = samples(&[(1.0, 100.0, 0.0), (2.0, 101.0, 0.0), (3.0, 99.0, 0.0)]);
+        for round in 0..9 {
+            let calibration = Some(Calibration { of: "memory", value: 7.0 });
+            samples.add(Sample { calibration, ..Sample::of("limiter", "tidegate", round) });
+        }
+        assert_eq!(samples.rounds(post()), "3 of 3");
+    }
+
+    #[test]
     fn when_half_of_the_rounds_are_disturbed_all_are_shown_and_none_is_judged() {
         let samples = samples(&[(1.0, 100.0, 0.0), (2.0, 100.0, 0.25)]);
         assert_eq!(samples.series(post(), "nginx"), [1.0, 2.0]);
         let noise = samples.noise(post()).unwrap();
-        assert_eq!(noise, "1 of 2 rounds disturbed, others used up to 25 % of the proxy's CPU");
+        assert_eq!(noise, "1 of 2 rounds disturbed, others used up to 25 % of its CPU");
     }
 
     #[test]

@@ -26,13 +26,21 @@ pub(crate) enum Mode {
     Plain,
     /// With the access log.
     Log,
+    /// With an API key, roles and a limit for each client, as far as the subject can.
+    Limited,
+    /// With a signed token in the place of the key.
+    Jwt,
 }
 
 impl Mode {
-    fn mark(self) -> &'static str {
+    pub(crate) const ALL: [Self; 4] = [Self::Plain, Self::Log, Self::Limited, Self::Jwt];
+
+    fn marks(self) -> &'static [&'static str] {
         match self {
-            Self::Plain => "#plain ",
-            Self::Log => "#log ",
+            Self::Plain => &["#plain "],
+            Self::Log => &["#log "],
+            Self::Limited => &["#plain ", "#guarded ", "#limited "],
+            Self::Jwt => &["#plain ", "#guarded ", "#jwt "],
         }
     }
 }
@@ -139,20 +147,21 @@ impl Subject {
         format!("{} {}", self.name(), version.unwrap_or("of unknown version"))
     }
 
-    /// Returns when it answers.
-    pub(crate) fn start(&self, mode: Mode) -> Result<Running> {
-        let (running, _) = self.start_in(mode)?;
+    /// Returns when it answers requests with these fields.
+    pub(crate) fn start(&self, mode: Mode, fields: &[String]) -> Result<Running> {
+        let (running, _) = self.start_in(mode, fields)?;
         machine::pause(300);
         Ok(running)
     }
 
     /// Also tells how long it took from exec to the first answer.
     pub(crate) fn start_and_time(&self) -> Result<(Running, Duration)> {
-        self.start_in(Mode::Plain)
+        self.start_in(Mode::Plain, &[])
     }
 
-    fn start_in(&self, mode: Mode) -> Result<(Running, Duration)> {
-        if answers() {
+    fn start_in(&self, mode: Mode, fields: &[String]) -> Result<(Running, Duration)> {
+        let request = request(fields);
+        if answers(&request) {
             bail!("somebody else listens on {HTTP1}");
         }
         let mut command = process::pinned(self.kind.cpus, &self.program);
@@ -160,7 +169,7 @@ impl Subject {
         let began = Instant::now();
         let output = self.folder.join(format!("{}.out", self.name()));
         let mut background = Background::start(&mut command, &output)?;
-        while !answers() {
+        while !answers(&request) {
             background.expect_alive().with_context(|| printed(&output))?;
             if began.elapsed() > Duration::from_secs(15) {
                 bail!("{} does not answer; it printed: {}", self.name(), printed(&output));
@@ -174,7 +183,7 @@ impl Subject {
         let file = self.folder.join(Path::new(self.kind.config).file_name().context("a configuration is a file")?);
         let template = fs::read_to_string(self.root.join(self.kind.config))?;
         let folder = self.folder.to_string_lossy();
-        fs::write(&file, render(&template, &[mode.mark(), self.kind.mark], &folder))?;
+        fs::write(&file, render(&template, &[mode.marks(), &[self.kind.mark]].concat(), &folder))?;
         let arguments = self.kind.arguments.iter().map(|argument| match *argument {
             "CONFIG" => file.to_string_lossy().into_owned(),
             "DIR" => folder.clone().into_owned(),
@@ -215,12 +224,18 @@ fn render(template: &str, marks: &[&str], folder: &str) -> String {
     marks.fold(template.to_owned(), |text, mark| text.replace(mark, "")).replace("@DIR@", folder)
 }
 
+fn request(fields: &[String]) -> String {
+    let mut request = "GET / HTTP/1.1\r\nHost: start\r\nConnection: close\r\n".to_owned();
+    request.extend(fields.iter().flat_map(|field| [field, "\r\n"]));
+    request + "\r\n"
+}
+
 /// Whether a request that goes through to the backend is answered.
-fn answers() -> bool {
-    let request = b"GET / HTTP/1.1\r\nHost: start\r\nConnection: close\r\n\r\n";
+fn answers(request: &str) -> bool {
     let Ok(mut socket) = TcpStream::connect(HTTP1) else { return false };
     let mut reply = Vec::new();
-    let asked = socket.set_read_timeout(Some(Duration::from_secs(2))).and_then(|()| socket.write_all(request));
+    let asked =
+        socket.set_read_timeout(Some(Duration::from_secs(2))).and_then(|()| socket.write_all(request.as_bytes()));
     asked.and_then(|()| socket.read_to_end(&mut reply)).is_ok() && reply.starts_with(b"HTTP/1.1 200")
 }
 
@@ -234,8 +249,10 @@ mod tests {
 
     #[test]
     fn a_template_keeps_the_lines_of_its_mode() {
-        let template = "a @DIR@\n  #log b\n  #plain c\n";
-        assert_eq!(render(template, &[Mode::Plain.mark(), ""], "/x"), "a /x\n  #log b\n  c\n");
-        assert_eq!(render(template, &[Mode::Log.mark(), ""], "/x"), "a /x\n  b\n  #plain c\n");
+        let template = "a @DIR@\n  #log b\n  #plain c\n  #guarded d\n";
+        let rendered = |mode: Mode| render(template, mode.marks(), "/x");
+        assert_eq!(rendered(Mode::Plain), "a /x\n  #log b\n  c\n  #guarded d\n");
+        assert_eq!(rendered(Mode::Log), "a /x\n  b\n  #plain c\n  #guarded d\n");
+        assert_eq!(rendered(Mode::Jwt), "a /x\n  #log b\n  c\n  d\n");
     }
 }

@@ -1,6 +1,6 @@
 //! What is measured, and what is demanded of it.
 
-use super::subject::Mode;
+use super::{process, subject::Mode};
 
 /// One kind of work for all subjects.
 pub(super) struct Work {
@@ -8,6 +8,8 @@ pub(super) struct Work {
     pub(super) title: &'static str,
     pub(super) mode: Mode,
     pub(super) measure: Measure,
+    /// Who can do it.
+    pub(super) subjects: &'static [&'static str],
     pub(super) demands: &'static [Demand],
 }
 
@@ -21,6 +23,8 @@ pub(super) enum Measure {
     Resident,
     /// From exec to the first proxied answer, in milliseconds.
     Start,
+    /// One of the numbers that a program of ours prints about a part of the gateway.
+    Part(&'static Part, Number),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,6 +36,26 @@ pub(super) enum Load {
     Tls,
 }
 
+/// A program that measures a part by itself: an example of the package `bench`.
+#[derive(PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) example: &'static str,
+    /// Before the seconds that it may take.
+    pub(super) arguments: &'static [&'static str],
+    pub(super) cpus: &'static str,
+    /// A program that must be there, and the Debian package that has it.
+    pub(super) needs: Option<(&'static str, &'static str)>,
+}
+
+/// A number that such a program prints.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Number {
+    pub(super) name: &'static str,
+    pub(super) unit: &'static str,
+    /// Behind the point.
+    digits: usize,
+}
+
 /// What the gateway must reach.
 #[derive(Clone, Copy)]
 pub(super) enum Demand {
@@ -39,7 +63,21 @@ pub(super) enum Demand {
     Share(&'static str, f64),
     /// At most this much.
     AtMost(f64),
+    /// At least this much.
+    AtLeast(f64),
 }
+
+const EVERYONE: &[&str] = &["tidegate", "nginx", "haproxy", "envoy"];
+const WE: &[&str] = &["tidegate"];
+
+const CRYPTO: Part = Part { example: "policies", arguments: &["crypto"], cpus: process::PROXY, needs: None };
+const LIMITER: Part = Part { example: "limiter_time", arguments: &[], cpus: process::ALL, needs: None };
+const REDIS: Part = Part {
+    example: "policies",
+    arguments: &["redis"],
+    cpus: process::ALL,
+    needs: Some(("redis-server", "redis-server")),
+};
 
 pub(super) const ALL: &[Work] = &[
     Work {
@@ -47,6 +85,7 @@ pub(super) const ALL: &[Work] = &[
         title: "1 KiB GET, HTTP/1.1 keep-alive",
         mode: Mode::Plain,
         measure: Measure::Cpu(Load::Get),
+        subjects: EVERYONE,
         demands: &[Demand::Share("nginx", 0.85), Demand::Share("haproxy", 0.85), Demand::Share("envoy", 0.35)],
     },
     Work {
@@ -54,6 +93,7 @@ pub(super) const ALL: &[Work] = &[
         title: "the same, JSON access log to a file",
         mode: Mode::Log,
         measure: Measure::Cpu(Load::Get),
+        subjects: EVERYONE,
         demands: &[Demand::Share("nginx", 0.85), Demand::Share("haproxy", 0.85)],
     },
     Work {
@@ -61,6 +101,7 @@ pub(super) const ALL: &[Work] = &[
         title: "POST 10 KiB",
         mode: Mode::Plain,
         measure: Measure::Cpu(Load::Post),
+        subjects: EVERYONE,
         demands: &[Demand::Share("nginx", 0.80)],
     },
     Work {
@@ -68,6 +109,7 @@ pub(super) const ALL: &[Work] = &[
         title: "GET 100 KiB",
         mode: Mode::Plain,
         measure: Measure::Cpu(Load::Large),
+        subjects: EVERYONE,
         demands: &[Demand::Share("nginx", 0.65), Demand::Share("haproxy", 0.95)],
     },
     Work {
@@ -75,6 +117,7 @@ pub(super) const ALL: &[Work] = &[
         title: "h2c in, HTTP/1.1 out",
         mode: Mode::Plain,
         measure: Measure::Cpu(Load::Http2),
+        subjects: EVERYONE,
         demands: &[Demand::Share("nginx", 0.95)],
     },
     Work {
@@ -82,13 +125,31 @@ pub(super) const ALL: &[Work] = &[
         title: "HTTPS, HTTP/1.1 keep-alive, 1 KiB",
         mode: Mode::Plain,
         measure: Measure::Cpu(Load::Tls),
+        subjects: EVERYONE,
         demands: &[Demand::Share("nginx", 0.90)],
+    },
+    Work {
+        key: "limited",
+        title: "API key, roles and a limit for each client; nginx: `limit_req` alone",
+        mode: Mode::Limited,
+        measure: Measure::Cpu(Load::Get),
+        subjects: &["tidegate", "nginx"],
+        demands: &[Demand::Share("nginx", 0.95)],
+    },
+    Work {
+        key: "jwt",
+        title: "HS256 JWT, roles and a limit for each client; Envoy: `jwt_authn` and local rate limit",
+        mode: Mode::Jwt,
+        measure: Measure::Cpu(Load::Get),
+        subjects: &["tidegate", "envoy"],
+        demands: &[Demand::Share("envoy", 0.35)],
     },
     Work {
         key: "p99",
         title: "p99 at 5,000 req/s over 64 connections",
         mode: Mode::Plain,
         measure: Measure::Latency,
+        subjects: EVERYONE,
         demands: &[Demand::Share("nginx", 1.1)],
     },
     Work {
@@ -96,6 +157,7 @@ pub(super) const ALL: &[Work] = &[
         title: "memory with 5,000 idle keep-alive connections",
         mode: Mode::Plain,
         measure: Measure::Resident,
+        subjects: EVERYONE,
         demands: &[Demand::AtMost(25.0)],
     },
     Work {
@@ -103,9 +165,46 @@ pub(super) const ALL: &[Work] = &[
         title: "start to first answer",
         mode: Mode::Plain,
         measure: Measure::Start,
+        subjects: EVERYONE,
         demands: &[Demand::AtMost(100.0)],
     },
+    part(
+        "crypto",
+        "ES256 token, uncached, to one verification by the library",
+        &CRYPTO,
+        ("ratio", "times", 2),
+        &[Demand::AtMost(1.15)],
+    ),
+    part(
+        "limiter",
+        "decision of a limit, 1 million keys, 2 threads",
+        &LIMITER,
+        ("decision", "ns", 0),
+        &[Demand::AtMost(150.0)],
+    ),
+    part("limiter_read", "the same, to one read of memory in its place", &LIMITER, ("to_read", "times", 2), &[]),
+    part("limiter_key", "memory for each of 1 million keys", &LIMITER, ("key", "bytes", 1), &[Demand::AtMost(64.0)]),
+    part(
+        "redis",
+        "exact decisions in Redis by one worker",
+        &REDIS,
+        ("decisions", "/s", 0),
+        &[Demand::AtLeast(30_000.0)],
+    ),
+    part("redis_trips", "round trips for each of them", &REDIS, ("round_trips", "", 3), &[Demand::AtMost(1.0)]),
 ];
+
+/// A number that a program of ours prints: its name, its unit, and digits behind the point.
+const fn part(
+    key: &'static str,
+    title: &'static str,
+    part: &'static Part,
+    (name, unit, digits): (&'static str, &'static str, usize),
+    demands: &'static [Demand],
+) -> Work {
+    let measure = Measure::Part(part, Number { name, unit, digits });
+    Work { key, title, mode: Mode::Plain, measure, subjects: WE, demands }
+}
 
 pub(super) fn keys() -> Vec<&'static str> {
     ALL.iter().map(|work| work.key).collect()
@@ -116,8 +215,21 @@ impl Measure {
     pub(super) fn shares_a_process(self) -> bool {
         match self {
             Self::Cpu(_) | Self::Latency => true,
-            Self::Resident | Self::Start => false,
+            Self::Resident | Self::Start | Self::Part(..) => false,
         }
+    }
+
+    /// The program that measures it, if it is one of ours.
+    pub(super) fn part(self) -> Option<(&'static Part, Number)> {
+        match self {
+            Self::Part(part, number) => Some((part, number)),
+            Self::Cpu(_) | Self::Latency | Self::Resident | Self::Start => None,
+        }
+    }
+
+    /// Behind the point.
+    pub(super) fn digits(self) -> usize {
+        self.part().map_or(1, |(_, number)| number.digits)
     }
 
     pub(super) fn unit(self) -> &'static str {
@@ -126,6 +238,7 @@ impl Measure {
             Self::Latency => "us",
             Self::Resident => "MiB",
             Self::Start => "ms",
+            Self::Part(_, number) => number.unit,
         }
     }
 }

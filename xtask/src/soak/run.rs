@@ -46,7 +46,7 @@ pub(super) struct Load {
 impl Run {
     pub(super) fn part(&self, subject: &Subject, part: &Part, seconds: u32) -> Result<Outcome> {
         let mut endpoints = Endpoints::start(&self.programs, &self.folder)?;
-        let gateway = subject.start(Mode::Plain)?;
+        let gateway = subject.start(Mode::Plain, &[])?;
         endpoints.turn(&part.modes)?;
         let before = endpoints.count()?;
         let result = self.folder.join(format!("{}-{}.json", subject.name(), part.name));

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use schemars::JsonSchema;
@@ -195,7 +194,7 @@ struct ApiKeys {
 }
 
 impl ApiKeys {
-    fn find(&self, exchange: &Exchange, now: Duration) -> Finding {
+    fn find(&self, exchange: &Exchange, world: &dyn World) -> Finding {
         let (mut shown, mut differ) = (None, false);
         for place in &self.places {
             place.visit(exchange, |key| {
@@ -206,7 +205,7 @@ impl ApiKeys {
         let known = match shown {
             None => return Finding::Absent,
             Some(_) if differ => Err("the request shows two different keys"),
-            Some(hash) => self.whose(&hash, now),
+            Some(hash) => self.whose(&hash, world),
         };
         match known {
             Ok(identity) => Finding::Known(identity),
@@ -214,10 +213,10 @@ impl ApiKeys {
         }
     }
 
-    fn whose(&self, hash: &[u8; 32], now: Duration) -> Result<Arc<Identity>, &'static str> {
+    fn whose(&self, hash: &[u8; 32], world: &dyn World) -> Result<Arc<Identity>, &'static str> {
         match (self.inline.get(hash), &self.store) {
             (Some(identity), _) => Ok(Arc::clone(identity)),
-            (None, Some(store)) => store.find(hash, now),
+            (None, Some(store)) => store.find(hash, world.wall()),
             (None, None) => Err("there is no such key"),
         }
     }
@@ -225,7 +224,7 @@ impl ApiKeys {
 
 impl Way for ApiKeys {
     fn prove<'a>(&'a self, exchange: &'a mut Exchange, world: &'a dyn World) -> Proof<'a> {
-        Proof::Ready(self.find(exchange, world.wall()))
+        Proof::Ready(self.find(exchange, world))
     }
 
     fn conceal(&self, exchange: &mut Exchange) {

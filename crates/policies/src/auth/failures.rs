@@ -13,6 +13,7 @@ use tidegate_config::policy::{Place, Reading};
 use tidegate_config::problem::Path;
 use tidegate_config::value::RequestRate;
 use tidegate_core::limiter::{Keyed, Limit, Now, Store};
+use tidegate_core::policy::World;
 use tidegate_core::rejection::{Rejection, RejectionKind};
 
 use crate::policy::{Policy, Setup};
@@ -130,9 +131,9 @@ impl Failures {
     }
 
     /// What is said to those who have tried too often.
-    pub(super) fn refusal(&self, client: IpAddr, now: Instant) -> Option<Rejection> {
+    pub(super) fn refusal(&self, client: IpAddr, world: &dyn World) -> Option<Rejection> {
         let latest = self.latest.load(Relaxed).checked_sub(1)?;
-        let now = self.moment(now);
+        let now = self.moment(world.now());
         if Duration::from_nanos(now.mono.0.saturating_sub(latest)) > self.memory {
             return None;
         }

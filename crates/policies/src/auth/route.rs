@@ -2,7 +2,6 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -168,7 +167,7 @@ impl Authenticate {
                 Proof::Ready(finding) => finding,
                 Proof::Wait(finding) => finding.await,
             };
-            if let ControlFlow::Break(verdict) = self.judge(&**way, finding, &mut asking, exchange) {
+            if let ControlFlow::Break(verdict) = self.judge(&**way, finding, &mut asking, (exchange, world)) {
                 return self.conclude(verdict, exchange);
             }
         }
@@ -180,7 +179,7 @@ impl Authenticate {
         way: &dyn Way,
         finding: Finding,
         asking: &mut Asking,
-        exchange: &mut Exchange,
+        (exchange, world): (&mut Exchange, &dyn World),
     ) -> ControlFlow<Verdict> {
         asking.next += 1;
         match finding {
@@ -190,8 +189,8 @@ impl Authenticate {
                 ControlFlow::Break(Ok(()))
             }
             Finding::Bad(bad) => {
-                if let (Some(failures), Some(now)) = (&self.failures, asking.now) {
-                    failures.count(exchange.client, now);
+                if let Some(failures) = &self.failures {
+                    failures.count(exchange.client, world.now());
                 }
                 asking.refused.get_or_insert_with(|| refused(way, bad));
                 match self.bad {
@@ -218,24 +217,22 @@ impl Authenticate {
 #[derive(Default)]
 struct Asking {
     next: usize,
-    now: Option<Instant>,
     /// What is said of the first credential that proved nothing.
     refused: Option<Rejection>,
 }
 
 impl Gate for Authenticate {
     fn check<'a>(&'a self, exchange: &'a mut Exchange, world: &'a dyn World) -> Decision<'a> {
-        let now = world.now();
-        if let Some(rejection) = self.failures.as_ref().and_then(|failures| failures.refusal(exchange.client, now)) {
+        if let Some(rejection) = self.failures.as_ref().and_then(|failures| failures.refusal(exchange.client, world)) {
             return Decision::Ready(self.conclude(Err(rejection.into()), exchange));
         }
-        let mut asking = Asking { now: Some(now), ..Asking::default() };
+        let mut asking = Asking::default();
         while let Some(way) = self.ways.get(asking.next) {
             // One that waits is asked again below, where there is room for it.
             let Proof::Ready(finding) = way.prove(exchange, world) else {
                 return Decision::Wait(Box::pin(self.ask(asking, exchange, world)));
             };
-            if let ControlFlow::Break(verdict) = self.judge(&**way, finding, &mut asking, exchange) {
+            if let ControlFlow::Break(verdict) = self.judge(&**way, finding, &mut asking, (exchange, world)) {
                 return Decision::Ready(self.conclude(verdict, exchange));
             }
         }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tidegate_config::value::{self, PathPattern};
 use tidegate_core::exchange::Exchange;
-use tidegate_core::limiter::{Cell, Keyed, Now, Outcome, Slots, Standing};
+use tidegate_core::limiter::{Cell, Keyed, Limit, Outcome, Slots, Standing};
 use tidegate_core::policy::{Decision, Gate, Verdict, World};
 use tidegate_core::rejection::{Rejection, RejectionKind};
 use tidegate_http1::ResponseHead;
@@ -59,7 +59,7 @@ impl RateGate {
     }
 
     fn ask(&self, exchange: &Exchange, world: &dyn World, counter: Rated<'_>) -> Outcome {
-        let now = Now { mono: self.origin.since(world.now()), wall: world.wall() };
+        let now = self.origin.now(counter.limit(), world);
         let weight = self.limit.weights.of(&exchange.head.method);
         let key = self.counted(exchange);
         match (counter, self.limit.mode) {
@@ -119,6 +119,15 @@ impl RateGate {
 enum Rated<'a> {
     Together(&'a Cell),
     Keyed(&'a Keyed),
+}
+
+impl Rated<'_> {
+    fn limit(&self) -> &Limit {
+        match self {
+            Self::Together(cell) => cell.limit(),
+            Self::Keyed(keyed) => keyed.limit(),
+        }
+    }
 }
 
 impl Gate for RateGate {

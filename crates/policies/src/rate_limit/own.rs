@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tidegate_core::exchange::Exchange;
-use tidegate_core::limiter::{Keyed, Limit, Now, Standing, Store};
+use tidegate_core::limiter::{Keyed, Limit, Standing, Store};
 use tidegate_core::policy::{Decision, Gate, Phase, World};
 use tidegate_http1::ResponseHead;
 
@@ -72,7 +72,7 @@ impl Gate for OwnLimits {
         let Some(identity) = &exchange.identity else { return Decision::PASS };
         let Some(limit) = identity.rate else { return Decision::PASS };
         let known = self.of(limit);
-        let now = Now { mono: self.origin.since(world.now()), wall: world.wall() };
+        let now = self.origin.now(&limit, world);
         let outcome = known.keyed.decide(&(&identity.way, &identity.user), 1, now);
         exchange.limits.push(Standing { name: Arc::clone(&self.name), policy: known.policy, outcome });
         if outcome.allowed { Decision::PASS } else { Decision::refuse(refusal(&outcome)) }

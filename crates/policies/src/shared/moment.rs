@@ -1,15 +1,26 @@
 //! The beginning of time, for what counts in numbers.
 
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_core::balance::Nanos;
+use tidegate_core::limiter::{Algorithm, Limit, Now};
+use tidegate_core::policy::World;
 
 /// The first moment at which somebody asked.
 #[derive(Debug, Default)]
 pub(crate) struct Origin(OnceLock<Instant>);
 
 impl Origin {
+    /// What a limit must know of the time: only quotas look at the wall clock, and to read a clock costs as much as a decision's arithmetic.
+    pub(crate) fn now(&self, limit: &Limit, world: &dyn World) -> Now {
+        let wall = match limit.algorithm() {
+            Algorithm::FixedWindow => world.wall(),
+            Algorithm::TokenBucket { .. } | Algorithm::SlidingWindow | Algorithm::SlidingLog => Duration::ZERO,
+        };
+        Now { mono: self.since(world.now()), wall }
+    }
+
     /// The time since then.
     pub(crate) fn since(&self, now: Instant) -> Nanos {
         let origin = *self.0.get_or_init(|| now);
