@@ -8,6 +8,7 @@ mod failures;
 mod jwt;
 mod key_store;
 pub(crate) mod mapping;
+mod oidc;
 mod route;
 mod way;
 
@@ -30,6 +31,7 @@ use self::basic::BasicFile;
 use self::client_cert::ClientCertFile;
 pub(crate) use self::failures::AuthFailures;
 use self::jwt::JwtFile;
+use self::oidc::OidcFile;
 pub(crate) use self::route::{Asked, RouteAuth, nothing_shown};
 pub(crate) use self::way::Way;
 use self::way::{Kind, Meant};
@@ -53,9 +55,8 @@ pub(crate) struct WayFile {
     /// Not supported yet.
     #[schemars(with = "Option<()>")]
     verify: Option<Later>,
-    /// Not supported yet.
-    #[schemars(with = "Option<()>")]
-    oidc: Option<Later>,
+    /// People who log in at an OpenID Connect provider with their browser.
+    oidc: Option<OidcFile>,
     /// Not supported yet.
     #[schemars(with = "Option<()>")]
     introspect: Option<Later>,
@@ -78,9 +79,10 @@ impl WayFile {
         kinds.add("basic", self.basic);
         kinds.add("client_cert", self.client_cert);
         kinds.add("jwt", self.jwt);
+        kinds.add("oidc", self.oidc);
         let Kinds { mut written, meant, .. } = kinds;
         // What is written here was refused when it was read.
-        let later = [("verify", self.verify), ("oidc", self.oidc), ("introspect", self.introspect)];
+        let later = [("verify", self.verify), ("introspect", self.introspect)];
         written.extend(later.map(|(key, later)| (key, later.is_some())));
         reading.one_of(at, &written, "a way is one of these");
         meant
@@ -111,7 +113,8 @@ pub(crate) type Ways = Vec<(Arc<str>, Path, Box<dyn Meant>)>;
 impl Policy for Auth {
     const KEY: &'static str = "auth";
     const PLACE: Place = Place::Top;
-    const SECRETS: &'static [[&'static str; 2]] = &[["api_key", "inline"], ["jwt", "secret"]];
+    const SECRETS: &'static [[&'static str; 2]] =
+        &[["api_key", "inline"], ["jwt", "secret"], ["oidc", "client_secret"], ["oidc", "cookie_secret"]];
     const EXAMPLE: &'static str = "\
 auth:
   keys: { api_key: { inline: [{ key: a-key-of-the-build-machine, user: ci, roles: [deploy] }] } }

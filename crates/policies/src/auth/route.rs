@@ -121,7 +121,9 @@ routes:
             way
         });
         let found = found.collect();
-        let gate = Authenticate { failures: failures(setup), ..Authenticate::new(found, asked.bad) };
+        // Who only watches leads nobody away.
+        let invites = !setup.route.is_some_and(|route| route.shadow.iter().any(|shadowed| **shadowed == *Self::KEY));
+        let gate = Authenticate { failures: failures(setup), invites, ..Authenticate::new(found, asked.bad) };
         setup.gate((Phase::Authenticate, Self::KEY), &"".into(), at, Arc::new(gate));
     }
 }
@@ -148,6 +150,8 @@ struct Authenticate {
     bad: BadFile,
     /// For requests that show nothing.
     nothing: Rejection,
+    /// Whether browsers may be sent to a login.
+    invites: bool,
     /// Who has shown too much that proved nothing.
     failures: Option<Arc<Failures>>,
 }
@@ -155,7 +159,7 @@ struct Authenticate {
 impl Authenticate {
     fn new(ways: Vec<Arc<dyn Way>>, bad: BadFile) -> Self {
         let nothing = nothing_shown(&ways);
-        Self { ways, bad, nothing, failures: None }
+        Self { ways, bad, nothing, invites: true, failures: None }
     }
 
     /// Asks the ways from this one on, of which any may have to wait.
@@ -169,7 +173,7 @@ impl Authenticate {
                 return self.conclude(verdict, exchange);
             }
         }
-        self.conclude(Err(self.nobody(asking)), exchange)
+        self.conclude(Err(self.nobody(asking, exchange, world)), exchange)
     }
 
     fn judge(
@@ -192,16 +196,23 @@ impl Authenticate {
                 }
                 asking.refused.get_or_insert_with(|| refused(way, bad));
                 match self.bad {
-                    BadFile::Refuse => ControlFlow::Break(Err(self.nobody(std::mem::take(asking)))),
+                    BadFile::Refuse => ControlFlow::Break(Err(self.refusal(std::mem::take(asking)))),
                     BadFile::Next => ControlFlow::Continue(()),
                 }
             }
+            Finding::Answered(reply) => ControlFlow::Break(Err(Stop::Answer(reply))),
             Finding::Refused(rejection) => ControlFlow::Break(Err(Stop::Refuse(rejection))),
         }
     }
 
     /// No way knows who it is.
-    fn nobody(&self, asking: Asking) -> Stop {
+    fn nobody(&self, asking: Asking, exchange: &mut Exchange, world: &dyn World) -> Stop {
+        let may_log_in = self.invites && asking.refused.is_none();
+        let invited = self.ways.iter().filter(|_| may_log_in).find_map(|way| way.invite(exchange, world));
+        invited.unwrap_or_else(|| self.refusal(asking))
+    }
+
+    fn refusal(&self, asking: Asking) -> Stop {
         asking.refused.unwrap_or_else(|| self.nothing.clone()).into()
     }
 
@@ -236,7 +247,7 @@ impl Gate for Authenticate {
                 return Decision::Ready(self.conclude(verdict, exchange));
             }
         }
-        Decision::Ready(self.conclude(Err(self.nobody(asking)), exchange))
+        Decision::Ready(self.conclude(Err(self.nobody(asking, exchange, world)), exchange))
     }
 }
 

@@ -16,7 +16,7 @@ use tidegate_core::rejection::{Rejection, RejectionKind};
 use tidegate_http1::Known;
 
 use self::cache::{Cache, Print};
-pub(crate) use self::file::JwtFile;
+pub(crate) use self::file::{JwtFile, may_be_changed_on_its_way};
 use super::credential::Credential;
 use super::mapping::Mapping;
 use super::way::{Bad, Finding, Proof, Way};
