@@ -1,7 +1,7 @@
 //! `jwt`: callers who show a signed token (RFC 7519). What a token must be is decided in `shared`; here it is found in the request,
 //! and made an identity.
 
-mod cache;
+pub(in crate::auth) mod cache;
 mod file;
 #[cfg(test)]
 mod tests;

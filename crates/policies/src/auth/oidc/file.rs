@@ -20,7 +20,8 @@ use super::reach::nobody_comes_back;
 use super::seal::Seal;
 use super::session::{Keeping, Lifetimes};
 use super::tokens::Verifier;
-use super::{Oidc, Paths};
+use super::{Oidc, Paths, REMEMBERED};
+use crate::auth::jwt::cache::Cache;
 use crate::auth::jwt::may_be_changed_on_its_way;
 use crate::auth::mapping::{Mapping, MappingFile};
 use crate::auth::way::{Kind, Meant, Way};
@@ -201,6 +202,7 @@ impl Meant for Meaning {
             seal: Seal::new(&self.secrets, format!("{name}\0{}\0{}", place.issuer, client.id)),
             keeping: Keeping { mapping: self.mapping.clone(), claims: self.keep.clone() },
             lifetimes: self.lifetimes,
+            opened: Cache::new(REMEMBERED),
         })
     }
 }

@@ -29,6 +29,7 @@ use self::provider::Provider;
 use self::refresh::Renewal;
 use self::seal::{Purpose, Seal};
 use self::session::{Due, Keeping, Lifetimes, Session};
+use super::jwt::cache::{Cache, Print};
 use super::way::{Finding, Proof, Way};
 
 /// The way.
@@ -44,7 +45,12 @@ pub(crate) struct Oidc {
     seal: Seal,
     keeping: Keeping,
     lifetimes: Lifetimes,
+    /// Whose cookies were opened, until something is to be done about one.
+    opened: Cache,
 }
+
+/// Sessions that each worker remembers.
+const REMEMBERED: usize = 10_000;
 
 /// Paths that the way answers by itself.
 #[derive(Debug, Clone)]
@@ -58,8 +64,11 @@ struct Paths {
 impl Oidc {
     /// The session that a request shows, if the gateway has made it for this host.
     fn session(&self, exchange: &Exchange) -> Option<Session> {
-        let sealed = self.cookies.session(exchange)?;
-        serde_json::from_slice(&self.seal.open(Purpose::Session, &exchange.host, &sealed)?).ok()
+        self.open(&self.cookies.session(exchange)?, exchange)
+    }
+
+    fn open(&self, sealed: &[u8], exchange: &Exchange) -> Option<Session> {
+        serde_json::from_slice(&self.seal.open(Purpose::Session, &exchange.host, sealed)?).ok()
     }
 
     /// Has the browser keep a session.
@@ -126,11 +135,22 @@ impl Way for Oidc {
         if path == self.paths.logout && matches!(*method, Method::GET | Method::POST) {
             return Proof::Ready(self.log_out(exchange));
         }
-        let Some(mut session) = self.session(exchange) else { return Proof::Ready(Finding::Absent) };
-        let now = world.wall();
+        let Some(sealed) = self.cookies.session(exchange) else { return Proof::Ready(Finding::Absent) };
+        let (now, worker) = (world.wall(), world.worker());
+        // A session is one of its host.
+        let print = Print::of(&[&sealed, &b"\0"[..], exchange.host.as_bytes()].concat());
+        if let Some(known) = self.opened.find(worker, &print, 0, now) {
+            return Proof::Ready(Finding::Known(known));
+        }
+        let Some(mut session) = self.open(&sealed, exchange) else { return Proof::Ready(Finding::Absent) };
         Proof::Ready(match session.due(self.lifetimes, now) {
             Due::Ended => Finding::Absent,
-            Due::Nothing => self.known(session),
+            Due::Nothing => {
+                let until = session.rests_until(self.lifetimes);
+                let identity = Arc::new(session.identity(&self.name, self.lifetimes));
+                self.opened.keep_until(until, (worker, print, 0), &identity);
+                Finding::Known(identity)
+            }
             Due::Seen => {
                 session.see(now);
                 match self.keep(session.clone(), exchange, now) {

@@ -163,6 +163,14 @@ impl Session {
         if lifetimes.idle.is_some_and(|idle| since >= idle / 8) { Due::Seen } else { Due::Nothing }
     }
 
+    /// Until when nothing is to be done, if that is so now.
+    pub(super) fn rests_until(&self, lifetimes: Lifetimes) -> Duration {
+        let end = self.end(lifetimes);
+        let renew = self.access.as_ref().map_or(end, |access| Duration::from_secs(access.renew));
+        let seen = lifetimes.idle.map_or(end, |idle| Duration::from_secs(self.seen).saturating_add(idle / 8));
+        end.min(renew).min(seen)
+    }
+
     /// Whether what the provider allowed still holds.
     pub(super) fn has_access(&self, now: Duration) -> bool {
         self.access.as_ref().is_none_or(|access| now.as_secs() < access.until)

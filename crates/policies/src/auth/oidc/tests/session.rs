@@ -153,6 +153,20 @@ fn sessions_go_on_while_the_provider_is_down() {
 }
 
 #[test]
+fn an_opened_session_is_the_same_identity_again_until_something_is_to_be_done() {
+    let site = Site::new(&yaml("idle: 8m, session: 1h"));
+    site.log_in();
+    let identity = || site.send("GET /").exchange.identity.unwrap();
+    let first = identity();
+    assert!(Arc::ptr_eq(&first, &identity()), "what is derived from it can be kept with it");
+    let cookie = site.jar.borrow()["tg_login"].clone();
+    let elsewhere = site.gateway.send(&format!("GET /\nHost: other.example.com\nCookie: tg_login={cookie}"));
+    assert!(elsewhere.said.starts_with("401"), "not on another host");
+    site.advance(60);
+    assert!(!Arc::ptr_eq(&first, &identity()), "the browser was told that it was seen");
+}
+
+#[test]
 fn access_is_renewed_once_before_it_ends_however_many_requests_there_are() {
     let site = Site::new(&yaml(""));
     let mut jobs = site.gateway.jobs();
