@@ -1,6 +1,7 @@
 //! `oidc` as written, and what is meant by it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -184,6 +185,10 @@ impl Meant for Meaning {
         if let Some(problem) = nobody_comes_back(setup.config, name, &here, &self.paths.redirect) {
             setup.report(problem);
         }
+        if let Some(other) = setup.once(|_| Names::default()).other(&self.cookie, name) {
+            let text = format!("the cookies of `{other}` are called `{}` too", self.cookie);
+            setup.report(Problem::error(at.join("cookie"), text).help("give each way cookies of its own"));
+        }
         let Self { place, client, .. } = self;
         let shared = setup.shared;
         let secret = BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, client.secret.as_bytes()));
@@ -204,6 +209,19 @@ impl Meant for Meaning {
             lifetimes: self.lifetimes,
             opened: Cache::new(REMEMBERED),
         })
+    }
+}
+
+/// What the cookies of each way are called.
+#[derive(Default)]
+struct Names(Mutex<HashMap<String, Arc<str>>>);
+
+impl Names {
+    /// The other way that has cookies of this name.
+    fn other(&self, cookie: &str, way: &Arc<str>) -> Option<Arc<str>> {
+        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = names.entry(cookie.to_owned()).or_insert_with(|| Arc::clone(way));
+        (first != way).then(|| Arc::clone(first))
     }
 }
 

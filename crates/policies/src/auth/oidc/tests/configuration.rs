@@ -77,6 +77,18 @@ fn what_must_be_there_is_asked_for() {
 }
 
 #[test]
+fn two_ways_do_not_share_a_cookie() {
+    let other = "other: { oidc: { issuer: 'https://other.test', client_id: a, client_secret: another-secret-of-it, cookie: tg_login } }";
+    let found = problems(&yaml("").replace("  keys: {", &format!("  {other}\n  keys: {{")));
+    let problem = "error: auth.other.oidc.cookie: the cookies of `login` are called `tg_login` too | give each way";
+    assert!(found.starts_with(problem), "{found}");
+    assert_eq!(
+        problems(&yaml("").replace("  keys: {", &format!("  {}\n  keys: {{", other.replace(", cookie: tg_login", "")))),
+        ""
+    );
+}
+
+#[test]
 fn what_can_be_changed_or_read_on_its_way_is_a_warning() {
     let found = problems(&yaml("").replace("https://idp.test/", "http://idp.test/"));
     assert!(
