@@ -20,7 +20,7 @@ use super::provider::Metadata;
 use super::seal::{Purpose, random};
 use super::session::Session;
 use super::tokens::{Refusal, Tokens, error_code, form, is_same};
-use super::{Oidc, unavailable};
+use super::{NO_RANDOMNESS, Oidc, unavailable};
 use crate::auth::way::{Bad, Finding};
 use crate::shared::json::Object;
 
@@ -135,7 +135,8 @@ impl Oidc {
             Refusal::Unavailable(cause) => refused(unavailable(&cause)),
         })?;
         let subject = claims.get("sub").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let session = Session::begin(subject, &claims, &self.keeping, (&tokens, world.wall()));
+        let id = random::<16>().ok_or_else(|| refused(Rejection::internal(NO_RANDOMNESS.to_owned())))?;
+        let session = Session::begin((id, subject), &claims, &self.keeping, (&tokens, world.wall()));
         self.keep(session, exchange, world.wall()).map_err(Finding::Refused)?;
         let target = if is_own_target(&login.target) { &*login.target } else { "/" };
         match redirect(StatusCode::FOUND, target) {
@@ -189,7 +190,7 @@ fn refused(rejection: Rejection) -> Finding {
 }
 
 fn no_randomness() -> Stop {
-    Rejection::internal("the system gives no randomness".to_owned()).into()
+    Rejection::internal(NO_RANDOMNESS.to_owned()).into()
 }
 
 /// A parameter of a provider's answer, which is there once at most (RFC 6749, 3.1).

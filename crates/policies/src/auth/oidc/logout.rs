@@ -1,6 +1,8 @@
 //! A logout: the browser forgets the session, and is sent to the provider, which ends its own (OpenID Connect RP-Initiated Logout 1.0). No page of
 //! a stranger can log anybody out.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use tidegate_core::exchange::{Exchange, Reply};
 use tidegate_core::policy::Stop;
@@ -9,6 +11,7 @@ use tidegate_core::rejection::{Rejection, RejectionKind};
 use super::Oidc;
 use super::browser::{is_for_eyes, is_own_wish, own_origin};
 use super::login::{redirect, with_query};
+use super::session::Session;
 use super::tokens::form;
 use crate::auth::way::Finding;
 
@@ -17,14 +20,18 @@ const MOST_HINT: usize = 4096;
 
 impl Oidc {
     /// What is said to somebody who logs out.
-    pub(super) fn log_out(&self, exchange: &mut Exchange) -> Finding {
+    pub(super) fn log_out(&self, exchange: &mut Exchange, now: Duration) -> Finding {
         if !is_own_wish(exchange) {
             let detail = "Only a page of this host may log you out";
             return Finding::Refused(Box::new(Rejection::new(RejectionKind::Forbidden, "logout_refused", detail)));
         }
-        let hint = self.session(exchange).and_then(|session| session.id_token().map(str::to_owned));
+        let session = self.session(exchange);
+        if let Some(session) = &session {
+            self.provider.ended.add(session.id(), session.latest_end(self.lifetimes), now);
+        }
+        let hint = session.as_ref().and_then(Session::id_token);
         self.cookies.forget_session(exchange);
-        let reply = if is_for_eyes(exchange) { self.farewell(exchange, hint.as_deref()) } else { None };
+        let reply = if is_for_eyes(exchange) { self.farewell(exchange, hint) } else { None };
         match reply {
             None => Finding::Answered(Box::new(Reply::new(StatusCode::NO_CONTENT))),
             Some(Stop::Answer(reply)) => Finding::Answered(reply),

@@ -3,6 +3,7 @@
 
 mod browser;
 mod cookies;
+mod ended;
 mod file;
 mod login;
 mod logout;
@@ -68,7 +69,9 @@ impl Oidc {
     }
 
     fn open(&self, sealed: &[u8], exchange: &Exchange) -> Option<Session> {
-        serde_json::from_slice(&self.seal.open(Purpose::Session, &exchange.host, sealed)?).ok()
+        let text = self.seal.open(Purpose::Session, &exchange.host, sealed)?;
+        let session: Session = serde_json::from_slice(&text).ok()?;
+        (!self.provider.ended.has(session.id())).then_some(session)
     }
 
     /// Has the browser keep a session.
@@ -94,8 +97,7 @@ impl Oidc {
     ) -> Result<Result<(), TooLarge>, Box<Rejection>> {
         let text = serde_json::to_vec(session).unwrap_or_default();
         let sealed = self.seal.seal(Purpose::Session, &exchange.host, &text);
-        let sealed =
-            sealed.ok_or_else(|| Box::new(Rejection::internal("the system gives no randomness".to_owned())))?;
+        let sealed = sealed.ok_or_else(|| Box::new(Rejection::internal(NO_RANDOMNESS.to_owned())))?;
         Ok(self.cookies.keep_session(exchange, &sealed, age))
     }
 
@@ -109,6 +111,8 @@ impl Oidc {
         let renewal = self.provider.refreshes.renew(&token, patience, world).await;
         let now = world.wall();
         match renewal {
+            // Its user has logged out meanwhile.
+            _ if self.provider.ended.has(session.id()) => Finding::Absent,
             Renewal::Renewed(renewed) if renewed.is_of(session.subject()) => {
                 session.renewed(&renewed, &self.keeping, now);
                 match self.keep(session.clone(), exchange, now) {
@@ -133,13 +137,14 @@ impl Way for Oidc {
             return Proof::Wait(Box::pin(self.finish(exchange, world)));
         }
         if path == self.paths.logout && matches!(*method, Method::GET | Method::POST) {
-            return Proof::Ready(self.log_out(exchange));
+            return Proof::Ready(self.log_out(exchange, world.wall()));
         }
         let Some(sealed) = self.cookies.session(exchange) else { return Proof::Ready(Finding::Absent) };
         let (now, worker) = (world.wall(), world.worker());
         // A session is one of its host.
         let print = Print::of(&[&sealed, &b"\0"[..], exchange.host.as_bytes()].concat());
-        if let Some(known) = self.opened.find(worker, &print, 0, now) {
+        let version = self.provider.ended.count();
+        if let Some(known) = self.opened.find(worker, &print, version, now) {
             return Proof::Ready(Finding::Known(known));
         }
         let Some(mut session) = self.open(&sealed, exchange) else { return Proof::Ready(Finding::Absent) };
@@ -148,7 +153,7 @@ impl Way for Oidc {
             Due::Nothing => {
                 let until = session.rests_until(self.lifetimes);
                 let identity = Arc::new(session.identity(&self.name, self.lifetimes));
-                self.opened.keep_until(until, (worker, print, 0), &identity);
+                self.opened.keep_until(until, (worker, print, version), &identity);
                 Finding::Known(identity)
             }
             Due::Seen => {
@@ -181,6 +186,8 @@ impl Way for Oidc {
         "Not logged in"
     }
 }
+
+const NO_RANDOMNESS: &str = "the system gives no randomness";
 
 /// What is said while the provider cannot be asked.
 fn unavailable(cause: &str) -> Rejection {

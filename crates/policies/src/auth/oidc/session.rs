@@ -27,6 +27,8 @@ const EARLY: Duration = Duration::from_mins(1);
 /// Who has logged in. It has no `Debug`: it holds secrets.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Session {
+    /// Nobody can guess it.
+    id: String,
     /// `sub` of the provider, which never changes.
     subject: String,
     user: Option<Arc<str>>,
@@ -74,13 +76,14 @@ pub(super) enum Due<'s> {
 impl Session {
     /// Begins now.
     pub(super) fn begin(
-        subject: String,
+        (id, subject): (String, String),
         claims: &Object,
         keeping: &Keeping,
         (tokens, now): (&Tokens, Duration),
     ) -> Self {
         let now_s = now.as_secs();
         let mut session = Self {
+            id,
             subject,
             user: None,
             roles: Vec::new(),
@@ -127,6 +130,11 @@ impl Session {
         self.id_token = tokens.id_token.clone().or(self.id_token.take());
     }
 
+    /// Which one it is.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// Whose it is.
     pub(super) fn subject(&self) -> &str {
         &self.subject
@@ -144,8 +152,13 @@ impl Session {
 
     /// When it ends if nobody does anything.
     pub(super) fn end(&self, lifetimes: Lifetimes) -> Duration {
-        let end = Duration::from_secs(self.began).saturating_add(lifetimes.session);
+        let end = self.latest_end(lifetimes);
         lifetimes.idle.map_or(end, |idle| end.min(Duration::from_secs(self.seen).saturating_add(idle)))
+    }
+
+    /// When it ends whatever anybody does.
+    pub(super) fn latest_end(&self, lifetimes: Lifetimes) -> Duration {
+        Duration::from_secs(self.began).saturating_add(lifetimes.session)
     }
 
     /// What is to be done at `now`.

@@ -30,6 +30,39 @@ fn the_provider_is_told_who_it_is() {
 }
 
 #[test]
+fn a_copy_of_the_cookie_is_worth_nothing_after_a_logout() {
+    let site = Site::new(&yaml(""));
+    site.log_in();
+    let copy = site.with_cookies("GET /page");
+    assert_eq!(who(&site.gateway.send(&copy)), "u1");
+    site.send(OUT);
+    assert!(site.gateway.send(&copy).said.starts_with("401"));
+    let site = site.reload(&yaml("session: 2h"));
+    assert!(site.gateway.send(&copy).said.starts_with("401"), "a reload changes nothing");
+    site.log_in();
+    assert_eq!(site.who(), "u1", "another session is another one");
+}
+
+#[test]
+fn a_renewal_that_is_under_way_at_a_logout_brings_nothing_back() {
+    let site = Site::new(&yaml(""));
+    let mut jobs = site.gateway.jobs();
+    site.gateway.world.turn(&mut jobs);
+    site.idp.borrow_mut().more = json!({ "refresh_token": "r1", "expires_in": 300 });
+    site.log_in();
+    site.advance(300);
+    let late = site.with_cookies("GET /page");
+    let mut waiting = vec![site.gateway.sending(&late)];
+    site.gateway.world.turn(&mut waiting);
+    assert_eq!(waiting.len(), 1);
+    site.send(OUT);
+    site.gateway.world.turn(&mut jobs);
+    site.gateway.world.turn(&mut waiting);
+    assert_eq!((waiting.len(), site.asked()), (0, 2));
+    assert!(site.gateway.send(&late).said.starts_with("401") && site.names().is_empty());
+}
+
+#[test]
 fn no_page_of_a_stranger_logs_anybody_out() {
     let site = Site::new(&yaml(""));
     site.log_in();
