@@ -52,6 +52,21 @@ impl Provider {
         self.server = Some(Server::start(&mut command, "listening"));
     }
 
+    /// A token that a program has got for itself, for the scope `orders:read`. The client `gateway` may ask about it.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn token(&self) -> String {
+        let data = "grant_type=client_credentials&scope=orders:read";
+        let url = format!("{}/token", self.issuer());
+        let said = curl(&["--user", "machine:a-secret-of-the-machine", "--data", data, &url]);
+        let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
+        said.get("access_token")
+            .and_then(serde_json::Value::as_str)
+            .unwrap_or_else(|| panic!("no token: {said}"))
+            .to_owned()
+    }
+
     /// Ends it as `kill -9` does.
     pub fn kill(&mut self) {
         self.server = None;

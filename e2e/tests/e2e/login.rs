@@ -61,6 +61,8 @@ fn a_browser_logs_in_and_comes_to_what_it_asked_for() {
     let program = browser.ask(&url(&gateway, "/data"), &["--header", "X-User: root"]);
     assert_eq!((program.status, told(&program, "x-user")), (200, vec!["ann".to_owned()]));
     assert!(told(&program, "cookie").is_empty(), "the service does not see the session");
+    let metrics = gateway.admin_get("/metrics").text();
+    assert!(metrics.contains("\ntidegate_oidc_last_success_timestamp_seconds{way=\"login\"} 1"), "{metrics}");
     for seen in backend.requests() {
         assert!(["/page?a=b", "/data"].contains(&seen.head.target()), "{}", seen.head.target());
     }

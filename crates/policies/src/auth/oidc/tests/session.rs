@@ -61,6 +61,19 @@ fn over_tls_cookies_are_of_their_host_alone_and_never_sent_in_clear() {
 }
 
 #[test]
+fn behind_a_trusted_proxy_that_speaks_tls_it_is_the_same() {
+    let site = Site::new(
+        &yaml("").replace("host: 127.0.0.1 }\nservices", "host: 127.0.0.1, trusted_proxies: 192.0.2.1 }\nservices"),
+    );
+    let asked = Asked(location(&site.send(&format!("GET /\n{PAGE}\nX-Forwarded-Proto: https"))));
+    assert_eq!(asked.parameter("redirect_uri"), "https://api.example.com/oauth2/callback");
+    assert!(site.names()[0].starts_with("__Host-tg_login~"));
+    let site = Site::new(&yaml(""));
+    let asked = Asked(location(&site.send(&format!("GET /\n{PAGE}\nX-Forwarded-Proto: https"))));
+    assert_eq!(asked.parameter("redirect_uri"), "http://api.example.com/oauth2/callback", "nobody else is believed");
+}
+
+#[test]
 fn a_session_ends_with_its_time_whatever_its_user_does() {
     let site = Site::new(&yaml("session: 10m"));
     let sent = site.log_in();
