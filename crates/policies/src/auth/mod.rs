@@ -140,9 +140,10 @@ routes: [{ match: { path_prefix: /orders }, service: orders, auth: keys }]
         Some(ways)
     }
 
-    fn build(meaning: Option<&Ways>, _: &Path, setup: &mut Setup<'_>) {
+    fn build(meaning: Option<&Ways>, at: &Path, setup: &mut Setup<'_>) {
         if meaning.is_some() {
-            ways(setup);
+            let built = ways(setup);
+            route::conceal_what_is_not_asked(&built, at, setup);
         }
     }
 }
@@ -167,6 +168,11 @@ impl Built {
     /// The way of this name.
     pub(crate) fn find(&self, name: &str) -> Option<&Arc<dyn Way>> {
         self.0.get(name)
+    }
+
+    /// All of them, with their names.
+    fn all(&self) -> impl Iterator<Item = (&str, &Arc<dyn Way>)> {
+        self.0.iter().map(|(name, way)| (&**name, way))
     }
 
     /// What they are called.

@@ -128,6 +128,27 @@ routes:
     }
 }
 
+/// Has a route take away what callers show of ways that it does not ask, where they show it everywhere.
+pub(super) fn conceal_what_is_not_asked(built: &Built, at: &Path, setup: &mut Setup<'_>) {
+    let Some(route) = setup.route else { return };
+    let asks = |name: &str| Asked::of(route).is_some_and(|asked| asked.names().any(|asked| asked == name));
+    let others = built.all().filter(|(name, way)| way.is_shown_everywhere() && !asks(name));
+    let others: Vec<_> = others.map(|(_, way)| Arc::clone(way)).collect();
+    if !others.is_empty() {
+        setup.gate((Phase::Authenticate, RouteAuth::KEY), &"".into(), at, Arc::new(Conceal(others)));
+    }
+}
+
+/// The gate of a route that does not ask these.
+struct Conceal(Vec<Arc<dyn Way>>);
+
+impl Gate for Conceal {
+    fn check<'a>(&'a self, exchange: &'a mut Exchange, _: &'a dyn World) -> Decision<'a> {
+        self.0.iter().for_each(|way| way.conceal(exchange));
+        Decision::PASS
+    }
+}
+
 /// Under `require_auth` a route says who may call, or that everybody may.
 fn unsaid(meaning: Option<&Asked>, route: &Route) -> Option<Problem> {
     let text = format!("`{}` does not say who may call, and `server.require_auth` is on", route.name);

@@ -20,6 +20,11 @@ pub(crate) trait Way: Send + Sync {
     /// Takes away what nobody behind the gateway shall see. Every way of a route does this, whichever of them found out who it is.
     fn conceal(&self, _: &mut Exchange) {}
 
+    /// Whether callers show it on every route of a host, as browsers do with cookies: then routes that do not ask this way conceal it too.
+    fn is_shown_everywhere(&self) -> bool {
+        false
+    }
+
     /// What is done with a request that has shown nothing to any way of its route: a browser may be sent where somebody can log in. `None`
     /// refuses it.
     fn invite(&self, _: &mut Exchange, _: &dyn World) -> Option<Stop> {

@@ -136,7 +136,7 @@ impl Cookies {
 
     /// Takes them out of what the service will see, under both names.
     pub(super) fn conceal(&self, exchange: &mut Exchange) {
-        if exchange.head.fields.contains(Known::Cookie) {
+        if pairs(&exchange.head.fields).any(|(name, _)| self.is_own(name)) {
             remove_cookies(exchange, |name| self.is_own(name));
         }
     }

@@ -158,6 +158,9 @@ impl Kind for OidcFile {
         let public = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA, Algorithm::Ed25519];
         let algorithms = if self.algorithms.is_empty() { public.to_vec() } else { self.algorithms.clone() };
         let lifetimes = self.read_lifetimes(at, reading);
+        if reading.is_off(&[name, "oidc", "session"]) {
+            reading.error(&at.join("session"), "a session ends some time: write how long it lasts");
+        }
         let place = self.read_place(name, at, reading);
         let keep = self.keep.unwrap_or_else(|| KEPT.map(str::to_owned).to_vec());
         let mapping = self.claims.unwrap_or_default().into();

@@ -174,6 +174,10 @@ impl Way for Oidc {
         self.cookies.conceal(exchange);
     }
 
+    fn is_shown_everywhere(&self) -> bool {
+        true
+    }
+
     fn invite(&self, exchange: &mut Exchange, world: &dyn World) -> Option<Stop> {
         self.begin(exchange, world)
     }

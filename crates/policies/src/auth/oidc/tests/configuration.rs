@@ -26,6 +26,7 @@ fn mistakes_come_with_advice() {
         ("service: nobody", "oidc.service: there is no service `nobody`"),
         ("timeout: 2m", "oidc.timeout: an answer may take between 1s and 1m"),
         ("session: 30s", "oidc.session: a session lasts between 1m and 9600h"),
+        ("session: off", "oidc.session: a session ends some time: write how long it lasts"),
         ("idle: 9h", "oidc.idle: a session cannot be idle for longer than it lasts"),
         ("cookie_secret: short", "oidc.cookie_secret: a secret for cookies has at least 32 characters | make one with"),
         ("cookie: 'a;b'", "oidc.cookie: `a;b` cannot be the name of a cookie here"),

@@ -95,6 +95,20 @@ fn services_see_the_other_cookies_and_none_of_these() {
 }
 
 #[test]
+fn services_of_other_routes_do_not_see_the_session_either() {
+    let other =
+        "{ match: { path: /open }, service: s, auth: none }, { match: { path: /keys }, service: s, auth: keys }";
+    let site = Site::new(&yaml("").replace("routes: [", &format!("routes: [{other}, ")));
+    site.log_in();
+    for request in ["GET /open", "GET /keys\nX-API-Key: a-key-of-the-build-machine"] {
+        let session = site.jar.borrow()["tg_login"].clone();
+        let sent = site.gateway.send(&format!("{request}\nCookie: a=1; tg_login={session}; b=2"));
+        assert_eq!(sent.said, "pass");
+        assert_eq!(sent.exchange.head.fields.text(Known::Cookie), Some("a=1; b=2"), "{request}");
+    }
+}
+
+#[test]
 fn an_answer_that_was_not_asked_for_is_refused_before_anybody_is_asked() {
     let site = Site::new(&yaml(""));
     let state = site.open("/page").parameter("state");
