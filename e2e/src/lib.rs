@@ -5,8 +5,8 @@
 //! - [`Backend`] is an HTTP/1 upstream that follows a script and keeps every byte, [`http2::H2Backend`] one of HTTP/2.
 //! - [`Client`] sends exact bytes and reads strictly; [`http2::H2Client`] is well-behaved, [`frames::Frames`] need not be.
 //! - [`tokens::Signer`] signs whatever it is given, as providers and forgers do.
-//! - [`tools`] are real programs: nginx, Python, curl, [`registries`] dnsmasq and etcd, [`redis`] Redis. `scripts/test` installs them. [`fakes`] are
-//!   not real, and say so.
+//! - [`tools`] are real programs: nginx, Python, curl, [`registries`] dnsmasq and etcd, [`redis`] Redis, [`provider`] an OpenID Connect
+//!   provider. `scripts/test` installs them. [`fakes`] are not real, and say so.
 //!
 //! Nothing sleeps and nothing is measured by the clock: a test waits for bytes, a close, a log line or a metric, under a guard that
 //! ends a hanging test. `GATEWAY_BIN=path` tries another build; `E2E_SEED` and `E2E_ROUNDS` go on where chance is involved.
@@ -28,6 +28,7 @@ pub mod frames;
 pub mod gate;
 pub mod gateway;
 pub mod http2;
+pub mod provider;
 pub mod redis;
 pub mod registries;
 pub mod stream;

@@ -144,7 +144,7 @@ impl Valve {
 }
 
 /// An address that nobody else has, also while the server is down: no connection of this machine begins at it.
-fn own_address() -> SocketAddr {
+pub(crate) fn own_address() -> SocketAddr {
     static COUNT: AtomicU16 = AtomicU16::new(0);
     let [_, a, b, c] = std::process::id().to_be_bytes();
     (Ipv4Addr::new(127, 1 | a, b, c), 20_000 + COUNT.fetch_add(1, Ordering::Relaxed)).into()

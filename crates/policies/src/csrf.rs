@@ -131,7 +131,7 @@ fn origin_of(url: &[u8]) -> &[u8] {
 
 /// Whether this is the origin that the request was sent to. A page that came by `http` may not act on what is asked by `https`; the
 /// other way round it may, because there can be a proxy before the gateway that is not known to it.
-fn is_own(origin: &[u8], exchange: &Exchange) -> bool {
+pub(crate) fn is_own(origin: &[u8], exchange: &Exchange) -> bool {
     let Some((scheme, host)) = std::str::from_utf8(origin).ok().and_then(|origin| origin.split_once("://")) else {
         return false;
     };

@@ -119,6 +119,18 @@ impl Gateway {
         self.world.finish(self.exchange(request))
     }
 
+    /// Sends a request while `jobs` go on.
+    pub(crate) fn send_beside(&self, request: &str, jobs: &mut Vec<Local<'_, ()>>) -> Sent {
+        let mut work = pin!(self.exchange(request));
+        for _ in 0..1000 {
+            if let Poll::Ready(sent) = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return sent;
+            }
+            self.world.turn(jobs);
+        }
+        panic!("it waits for something that does not happen");
+    }
+
     /// A request that has to wait: it is to be moved on with [`FakeWorld::turn`].
     pub(crate) fn sending<'a>(&'a self, request: &'a str) -> Local<'a, ()> {
         Box::pin(async {

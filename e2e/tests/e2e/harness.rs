@@ -5,6 +5,7 @@ use http::Request;
 use e2e::certs::{Authority, connect};
 use e2e::frames::{Frames, Outcome};
 use e2e::http2::{H2Backend, H2Client, echo};
+use e2e::provider::Provider;
 use e2e::tools::{Nginx, Process, curl};
 use e2e::wire::{WireError, parse_requests};
 use e2e::{Backend, Client};
@@ -93,6 +94,18 @@ fn tls_on_both_sides_understands_itself() {
     let backend = H2Backend::serve_tls(ca.server(&ca.sign(&["a.test"]), &["h2"], false), echo);
     let client = H2Client::connect_tls(backend.address(), ca.client(&["h2"], None), "a.test");
     assert_eq!(client.get("https://a.test/").status, 200);
+}
+
+#[test]
+fn the_real_provider_gives_programs_tokens_and_tells_about_them() {
+    let provider = Provider::run();
+    let ask = |token: &str| {
+        let url = format!("{}/token/introspection", provider.issuer());
+        curl(&["--user", "gateway:a-secret-of-the-gateway", "--data", &format!("token={token}"), &url])
+    };
+    let told = ask(&provider.token());
+    assert!(told.contains("\"active\":true") && told.contains("\"scope\":\"orders:read\""), "{told}");
+    assert_eq!(ask("another"), "{\"active\":false}");
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod http2;
 mod http2_upstream;
 mod lifecycle;
 mod limits;
+mod login;
 mod policies;
 mod pool;
 mod real;

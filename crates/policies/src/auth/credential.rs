@@ -60,7 +60,11 @@ impl Credential {
             Self::Header(name) => {
                 exchange.head.fields.remove(&**name);
             }
-            Self::Cookie(name) => remove_cookie(exchange, name),
+            Self::Cookie(name) => {
+                if query::cookies(&exchange.head.fields, name).next().is_some() {
+                    remove_cookies(exchange, |cookie| cookie == name.as_bytes());
+                }
+            }
             Self::Query(name) => remove_parameter(exchange, name),
         }
     }
@@ -82,12 +86,11 @@ pub(crate) fn authorization<'e>(exchange: &'e Exchange, scheme: &str) -> Result<
     Ok(is_meant.then(|| parts.next().unwrap_or_default().trim_ascii()))
 }
 
-fn remove_cookie(exchange: &mut Exchange, name: &str) {
+/// Takes all cookies out whose name is meant by `is_meant`.
+pub(super) fn remove_cookies(exchange: &mut Exchange, is_meant: impl Fn(&[u8]) -> bool) {
     let fields = &mut exchange.head.fields;
-    if query::cookies(fields, name).next().is_none() {
-        return;
-    }
-    let is_other = |pair: &&[u8]| pair.split(|&byte| byte == b'=').next() != Some(name.as_bytes());
+    let name = |pair: &[u8]| pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
+    let is_other = |pair: &&[u8]| !pair.get(..name(pair)).is_some_and(&is_meant);
     let pairs =
         fields.values(Known::Cookie).flat_map(|value| value.split(|&byte| byte == b';')).map(<[u8]>::trim_ascii);
     let kept = pairs.filter(|pair| !pair.is_empty()).filter(is_other).collect::<Vec<_>>().join(&b"; "[..]);

@@ -9,6 +9,7 @@ mod failures;
 mod jwt;
 mod key_store;
 pub(crate) mod mapping;
+mod oidc;
 mod route;
 mod way;
 
@@ -32,6 +33,7 @@ use self::basic::BasicFile;
 use self::client_cert::ClientCertFile;
 pub(crate) use self::failures::AuthFailures;
 use self::jwt::JwtFile;
+use self::oidc::OidcFile;
 pub(crate) use self::route::{Asked, RouteAuth, nothing_shown};
 pub(crate) use self::way::Way;
 use self::way::{Kind, Meant};
@@ -55,9 +57,8 @@ pub(crate) struct WayFile {
     /// Not supported yet.
     #[schemars(with = "Option<()>")]
     verify: Option<Later>,
-    /// Not supported yet.
-    #[schemars(with = "Option<()>")]
-    oidc: Option<Later>,
+    /// People who log in at an OpenID Connect provider with their browser.
+    oidc: Option<OidcFile>,
     /// Not supported yet.
     #[schemars(with = "Option<()>")]
     introspect: Option<Later>,
@@ -80,9 +81,10 @@ impl WayFile {
         kinds.add("basic", self.basic);
         kinds.add("client_cert", self.client_cert);
         kinds.add("jwt", self.jwt);
+        kinds.add("oidc", self.oidc);
         let Kinds { mut written, meant, .. } = kinds;
         // What is written here was refused when it was read.
-        let later = [("verify", self.verify), ("oidc", self.oidc), ("introspect", self.introspect)];
+        let later = [("verify", self.verify), ("introspect", self.introspect)];
         written.extend(later.map(|(key, later)| (key, later.is_some())));
         reading.one_of(at, &written, "a way is one of these");
         meant
@@ -113,7 +115,8 @@ pub(crate) type Ways = Vec<(Arc<str>, Path, Box<dyn Meant>)>;
 impl Policy for Auth {
     const KEY: &'static str = "auth";
     const PLACE: Place = Place::Top;
-    const SECRETS: &'static [[&'static str; 2]] = &[["api_key", "inline"], ["jwt", "secret"]];
+    const SECRETS: &'static [[&'static str; 2]] =
+        &[["api_key", "inline"], ["jwt", "secret"], ["oidc", "client_secret"], ["oidc", "cookie_secret"]];
     const EXAMPLE: &'static str = "\
 auth:
   keys: { api_key: { inline: [{ key: a-key-of-the-build-machine, user: ci, roles: [deploy] }] } }
@@ -139,9 +142,10 @@ routes: [{ match: { path_prefix: /orders }, service: orders, auth: keys }]
         Some(ways)
     }
 
-    fn build(meaning: Option<&Ways>, _: &Path, setup: &mut Setup<'_>) {
+    fn build(meaning: Option<&Ways>, at: &Path, setup: &mut Setup<'_>) {
         if meaning.is_some() {
-            ways(setup);
+            let built = ways(setup);
+            route::conceal_what_is_not_asked(&built, at, setup);
         }
     }
 }
@@ -166,6 +170,11 @@ impl Built {
     /// The way of this name.
     pub(crate) fn find(&self, name: &str) -> Option<&Arc<dyn Way>> {
         self.0.get(name)
+    }
+
+    /// All of them, with their names.
+    fn all(&self) -> impl Iterator<Item = (&str, &Arc<dyn Way>)> {
+        self.0.iter().map(|(name, way)| (&**name, way))
     }
 
     /// What they are called.

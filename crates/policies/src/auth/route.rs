@@ -121,8 +121,31 @@ routes:
         });
         let found = found.collect();
         let names = asked.ways.iter().map(|(name, _)| Arc::clone(name)).collect();
-        let gate = Authenticate { names, failures: failures(setup), ..Authenticate::new(found, asked.bad) };
+        // Who only watches leads nobody away.
+        let invites = !setup.route.is_some_and(|route| route.shadow.iter().any(|shadowed| **shadowed == *Self::KEY));
+        let gate = Authenticate { names, failures: failures(setup), invites, ..Authenticate::new(found, asked.bad) };
         setup.gate((Phase::Authenticate, Self::KEY), &"".into(), at, Arc::new(gate));
+    }
+}
+
+/// Has a route take away what callers show of ways that it does not ask, where they show it everywhere.
+pub(super) fn conceal_what_is_not_asked(built: &Built, at: &Path, setup: &mut Setup<'_>) {
+    let Some(route) = setup.route else { return };
+    let asks = |name: &str| Asked::of(route).is_some_and(|asked| asked.names().any(|asked| asked == name));
+    let others = built.all().filter(|(name, way)| way.is_shown_everywhere() && !asks(name));
+    let others: Vec<_> = others.map(|(_, way)| Arc::clone(way)).collect();
+    if !others.is_empty() {
+        setup.gate((Phase::Authenticate, RouteAuth::KEY), &"".into(), at, Arc::new(Conceal(others)));
+    }
+}
+
+/// The gate of a route that does not ask these.
+struct Conceal(Vec<Arc<dyn Way>>);
+
+impl Gate for Conceal {
+    fn check<'a>(&'a self, exchange: &'a mut Exchange, _: &'a dyn World) -> Decision<'a> {
+        self.0.iter().for_each(|way| way.conceal(exchange));
+        Decision::PASS
     }
 }
 
@@ -150,6 +173,8 @@ struct Authenticate {
     bad: BadFile,
     /// For requests that show nothing.
     nothing: Rejection,
+    /// Whether browsers may be sent to a login.
+    invites: bool,
     /// Who has shown too much that proved nothing.
     failures: Option<Arc<Failures>>,
 }
@@ -157,7 +182,7 @@ struct Authenticate {
 impl Authenticate {
     fn new(ways: Vec<Arc<dyn Way>>, bad: BadFile) -> Self {
         let nothing = nothing_shown(&ways);
-        Self { ways, names: Vec::new(), bad, nothing, failures: None }
+        Self { ways, names: Vec::new(), bad, nothing, invites: true, failures: None }
     }
 
     /// Asks the ways from this one on, of which any may have to wait.
@@ -171,7 +196,7 @@ impl Authenticate {
                 return self.conclude(verdict, exchange);
             }
         }
-        self.conclude(Err(self.nobody(asking)), exchange)
+        self.conclude(Err(self.nobody(asking, exchange, world)), exchange)
     }
 
     fn judge(
@@ -194,16 +219,23 @@ impl Authenticate {
                 }
                 asking.refused.get_or_insert_with(|| refused(way, bad));
                 match self.bad {
-                    BadFile::Refuse => ControlFlow::Break(Err(self.nobody(std::mem::take(asking)))),
+                    BadFile::Refuse => ControlFlow::Break(Err(self.refusal(std::mem::take(asking)))),
                     BadFile::Next => ControlFlow::Continue(()),
                 }
             }
+            Finding::Answered(reply) => ControlFlow::Break(Err(Stop::Answer(reply))),
             Finding::Refused(rejection) => ControlFlow::Break(Err(Stop::Refuse(rejection))),
         }
     }
 
     /// No way knows who it is.
-    fn nobody(&self, asking: Asking) -> Stop {
+    fn nobody(&self, asking: Asking, exchange: &mut Exchange, world: &dyn World) -> Stop {
+        let may_log_in = self.invites && asking.refused.is_none();
+        let invited = self.ways.iter().filter(|_| may_log_in).find_map(|way| way.invite(exchange, world));
+        invited.unwrap_or_else(|| self.refusal(asking))
+    }
+
+    fn refusal(&self, asking: Asking) -> Stop {
         asking.refused.unwrap_or_else(|| self.nothing.clone()).into()
     }
 
@@ -236,7 +268,7 @@ impl Gate for Authenticate {
                 return Decision::Ready(self.conclude(verdict, exchange));
             }
         }
-        Decision::Ready(self.conclude(Err(self.nobody(asking)), exchange))
+        Decision::Ready(self.conclude(Err(self.nobody(asking, exchange, world)), exchange))
     }
 
     fn describe(&self, _: &Exchange) -> String {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tidegate_config::policy::Reading;
 use tidegate_config::problem::Path;
-use tidegate_core::exchange::Exchange;
+use tidegate_core::exchange::{Exchange, Reply};
 use tidegate_core::identity::Identity;
-use tidegate_core::policy::{Local, World};
+use tidegate_core::policy::{Local, Stop, World};
 use tidegate_core::rejection::Rejection;
 
 use super::mapping::Mapping;
@@ -20,6 +20,17 @@ pub(crate) trait Way: Send + Sync {
 
     /// Takes away what nobody behind the gateway shall see. Every way of a route does this, whichever of them found out who it is.
     fn conceal(&self, _: &mut Exchange) {}
+
+    /// Whether callers show it on every route of a host, as browsers do with cookies: then routes that do not ask this way conceal it too.
+    fn is_shown_everywhere(&self) -> bool {
+        false
+    }
+
+    /// What is done with a request that has shown nothing to any way of its route: a browser may be sent where somebody can log in. `None`
+    /// refuses it.
+    fn invite(&self, _: &mut Exchange, _: &dyn World) -> Option<Stop> {
+        None
+    }
 
     /// A `WWW-Authenticate` challenge for callers who have shown nothing (RFC 9110, 11.6.1), such as `Bearer`; `None` where there is no scheme for it.
     fn challenge(&self) -> Option<String>;
@@ -57,6 +68,8 @@ pub(crate) enum Finding {
     Known(Arc<Identity>),
     /// What it shows proves nothing.
     Bad(Bad),
+    /// The request is for the way itself, which has answered it.
+    Answered(Box<Reply>),
     /// Nobody can tell now, or something else stands against it: with this the request is refused.
     Refused(Box<Rejection>),
 }

@@ -15,10 +15,10 @@ const TABLES: usize = 64;
 
 /// A token, as it is known here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Print([u8; 32]);
+pub(in crate::auth) struct Print([u8; 32]);
 
 impl Print {
-    pub(super) fn of(token: &[u8]) -> Self {
+    pub(in crate::auth) fn of(token: &[u8]) -> Self {
         let mut print = [0; 32];
         print.iter_mut().zip(digest(&SHA256, token).as_ref()).for_each(|(to, from)| *to = *from);
         Self(print)
@@ -30,7 +30,7 @@ impl Print {
 }
 
 /// A table for each worker, so that none waits for another. The locks are free unless there are more workers than tables.
-pub(super) struct Cache {
+pub(in crate::auth) struct Cache {
     tables: Vec<Table>,
     sets: usize,
 }
@@ -51,13 +51,19 @@ struct Entry {
 
 impl Cache {
     /// Keeps so many tokens for each worker, or a few more; none if it is zero.
-    pub(super) fn new(tokens: usize) -> Self {
+    pub(in crate::auth) fn new(tokens: usize) -> Self {
         let tables = if tokens == 0 { 0 } else { TABLES };
         Self { tables: std::iter::repeat_with(Table::default).take(tables).collect(), sets: tokens.div_ceil(PLACES) }
     }
 
     /// Who a token proved to be, if it was verified with these keys and has not ended at `now`.
-    pub(super) fn find(&self, worker: usize, print: &Print, version: u64, now: Duration) -> Option<Arc<Identity>> {
+    pub(in crate::auth) fn find(
+        &self,
+        worker: usize,
+        print: &Print,
+        version: u64,
+        now: Duration,
+    ) -> Option<Arc<Identity>> {
         self.with(worker, print, |set| {
             let at = set.iter().position(|entry| entry.print == *print)?;
             let is_good = |entry: &Entry| entry.version == version && now < entry.until;
@@ -71,8 +77,17 @@ impl Cache {
     }
 
     /// Keeps what a token proved, until it ends.
-    pub(super) fn keep(&self, worker: usize, print: Print, version: u64, identity: &Arc<Identity>) {
-        let until = identity.expires.unwrap_or(Duration::MAX);
+    pub(in crate::auth) fn keep(&self, worker: usize, print: Print, version: u64, identity: &Arc<Identity>) {
+        self.keep_until(identity.expires.unwrap_or(Duration::MAX), (worker, print, version), identity);
+    }
+
+    /// The same, until then.
+    pub(in crate::auth) fn keep_until(
+        &self,
+        until: Duration,
+        (worker, print, version): (usize, Print, u64),
+        identity: &Arc<Identity>,
+    ) {
         let identity = Arc::clone(identity);
         self.with(worker, &print, |set| {
             set.retain(|entry| entry.print != print);

@@ -311,7 +311,7 @@ impl JwksFile {
 }
 
 /// Whether there is a network between the gateway and a URL without TLS.
-fn may_be_changed_on_its_way(url: &str) -> bool {
+pub(crate) fn may_be_changed_on_its_way(url: &str) -> bool {
     let Some(rest) = url.strip_prefix("http://") else { return false };
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     !["localhost", "127.", "[::1]"].iter().any(|local| host.starts_with(local))

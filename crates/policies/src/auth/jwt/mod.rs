@@ -1,7 +1,7 @@
 //! `jwt`: callers who show a signed token (RFC 7519). What a token must be is decided in `shared`; here it is found in the request,
 //! and made an identity.
 
-mod cache;
+pub(in crate::auth) mod cache;
 mod file;
 #[cfg(test)]
 mod tests;
@@ -16,7 +16,7 @@ use tidegate_core::rejection::{Rejection, RejectionKind};
 use tidegate_http1::Known;
 
 use self::cache::{Cache, Print};
-pub(crate) use self::file::JwtFile;
+pub(crate) use self::file::{JwtFile, may_be_changed_on_its_way};
 use super::credential::Credential;
 use super::mapping::Mapping;
 use super::way::{Bad, Finding, Proof, Way};
