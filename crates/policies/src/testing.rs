@@ -211,6 +211,8 @@ pub(crate) struct FakeWorld {
     spawned: RefCell<Vec<Local<'static, ()>>>,
     drawn: Cell<u128>,
     blocked: Cell<usize>,
+    called: Cell<usize>,
+    is_slow: Cell<bool>,
 }
 
 impl Default for FakeWorld {
@@ -222,6 +224,8 @@ impl Default for FakeWorld {
             spawned: RefCell::default(),
             drawn: Cell::new(0),
             blocked: Cell::new(0),
+            called: Cell::new(0),
+            is_slow: Cell::new(false),
         }
     }
 }
@@ -230,6 +234,16 @@ impl FakeWorld {
     /// Has services answer like this.
     pub(crate) fn answering(&self, answer: impl FnMut(&str, &Call<'_>) -> Result<Answer, CallError> + 'static) {
         *self.services.borrow_mut() = Box::new(answer);
+    }
+
+    /// From now on services wait with their answers, or no longer.
+    pub(crate) fn slow(&self, is_slow: bool) {
+        self.is_slow.set(is_slow);
+    }
+
+    /// How often services were called.
+    pub(crate) fn called(&self) -> usize {
+        self.called.get()
     }
 
     /// Moves the clock on.
@@ -291,7 +305,17 @@ impl World for FakeWorld {
     }
 
     fn call<'a>(&'a self, service: &'a str, call: Call<'a>) -> Local<'a, Result<Answer, CallError>> {
-        Box::pin(async move { (self.services.borrow_mut())(service, &call) })
+        Box::pin(async move {
+            self.called.set(self.called.get() + 1);
+            let is_late = || self.now() >= call.deadline;
+            let wait =
+                |_: &mut Context<'_>| if self.is_slow.get() && !is_late() { Poll::Pending } else { Poll::Ready(()) };
+            std::future::poll_fn(wait).await;
+            if is_late() {
+                return Err(CallError("there was no answer in time".to_owned()));
+            }
+            (self.services.borrow_mut())(service, &call)
+        })
     }
 
     fn blocking(&self, work: Box<dyn FnOnce() + Send>) -> Local<'_, ()> {

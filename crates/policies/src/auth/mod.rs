@@ -2,13 +2,17 @@
 
 mod api_key;
 mod basic;
+mod bearer;
 mod client_cert;
 mod credential;
+mod elsewhere;
 mod failures;
+mod introspect;
 mod jwt;
 mod key_store;
 pub(crate) mod mapping;
 mod route;
+mod verify;
 mod way;
 
 use std::collections::HashMap;
@@ -29,8 +33,10 @@ use self::api_key::ApiKeyFile;
 use self::basic::BasicFile;
 use self::client_cert::ClientCertFile;
 pub(crate) use self::failures::AuthFailures;
+use self::introspect::IntrospectFile;
 use self::jwt::JwtFile;
 pub(crate) use self::route::{Asked, RouteAuth, nothing_shown};
+use self::verify::VerifyFile;
 pub(crate) use self::way::Way;
 use self::way::{Kind, Meant};
 use crate::policy::{Policy, Setup};
@@ -50,15 +56,13 @@ pub(crate) struct WayFile {
     client_cert: Option<ClientCertFile>,
     /// By a signed token.
     jwt: Option<JwtFile>,
-    /// Not supported yet.
-    #[schemars(with = "Option<()>")]
-    verify: Option<Later>,
+    /// By what a service says of the request.
+    verify: Option<VerifyFile>,
+    /// By a token that its issuer is asked about.
+    introspect: Option<IntrospectFile>,
     /// Not supported yet.
     #[schemars(with = "Option<()>")]
     oidc: Option<Later>,
-    /// Not supported yet.
-    #[schemars(with = "Option<()>")]
-    introspect: Option<Later>,
 }
 
 /// A kind of way that a later version brings: whoever writes it relies on it, so it is refused and never passed over.
@@ -78,9 +82,11 @@ impl WayFile {
         kinds.add("basic", self.basic);
         kinds.add("client_cert", self.client_cert);
         kinds.add("jwt", self.jwt);
+        kinds.add("verify", self.verify);
+        kinds.add("introspect", self.introspect);
         let Kinds { mut written, meant, .. } = kinds;
         // What is written here was refused when it was read.
-        let later = [("verify", self.verify), ("oidc", self.oidc), ("introspect", self.introspect)];
+        let later = [("oidc", self.oidc)];
         written.extend(later.map(|(key, later)| (key, later.is_some())));
         reading.one_of(at, &written, "a way is one of these");
         meant
@@ -111,7 +117,8 @@ pub(crate) type Ways = Vec<(Arc<str>, Path, Box<dyn Meant>)>;
 impl Policy for Auth {
     const KEY: &'static str = "auth";
     const PLACE: Place = Place::Top;
-    const SECRETS: &'static [[&'static str; 2]] = &[["api_key", "inline"], ["jwt", "secret"]];
+    const SECRETS: &'static [[&'static str; 2]] =
+        &[["api_key", "inline"], ["jwt", "secret"], ["introspect", "client_secret"]];
     const EXAMPLE: &'static str = "\
 auth:
   keys: { api_key: { inline: [{ key: a-key-of-the-build-machine, user: ci, roles: [deploy] }] } }

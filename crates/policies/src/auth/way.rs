@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tidegate_config::policy::Reading;
 use tidegate_config::problem::Path;
-use tidegate_core::exchange::Exchange;
+use tidegate_core::exchange::{Exchange, Reply};
 use tidegate_core::identity::Identity;
 use tidegate_core::policy::{Local, World};
 use tidegate_core::rejection::Rejection;
@@ -51,6 +51,10 @@ pub(crate) enum Finding {
     Known(Arc<Identity>),
     /// What it shows proves nothing.
     Bad(Bad),
+    /// The same, where somebody else has said so, in their words.
+    Denied(Box<Rejection>),
+    /// The caller must do something else first: with this the request is answered.
+    Answered(Box<Reply>),
     /// Nobody can tell now, or something else stands against it: with this the request is refused.
     Refused(Box<Rejection>),
 }
