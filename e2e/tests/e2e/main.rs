@@ -31,3 +31,4 @@ mod telemetry;
 mod tls;
 mod trust;
 mod upstreams;
+mod verify;
