@@ -132,7 +132,7 @@ impl Meant for Meaning {
 
 impl Kind for VerifyFile {
     fn mean(self, name: &Arc<str>, at: &Path, reading: &mut Reading<'_, '_>) -> Option<Box<dyn Meant>> {
-        let tell = self.tell.as_ref().map_or_else(|| Tell::ALL.to_vec(), |tell| tell.iter().map(Tell::from).collect());
+        let tell = self.tell.map_or_else(|| Tell::ALL.to_vec(), |tell| read_tell(&tell, &at.join("tell"), reading));
         let credentials = read_credentials(&self.places, &tell, at, reading);
         let sent = fields(self.headers, &at.join("headers"), reading, refuse_to_send);
         let to_service = fields(self.headers_to_service, &at.join("headers_to_service"), reading, |name| {
@@ -179,6 +179,19 @@ impl Kind for VerifyFile {
         };
         Some(Box::new(Meaning { terms, asking, allows }))
     }
+}
+
+fn read_tell(written: &[TellFile], at: &Path, reading: &mut Reading<'_, '_>) -> Vec<Tell> {
+    let mut found: Vec<Tell> = Vec::with_capacity(written.len());
+    for (position, tell) in written.iter().enumerate() {
+        let tell = Tell::from(tell);
+        let name = tell.field();
+        if found.iter().any(|known| known.field() == name) {
+            reading.error(&reading.item(at, position), format!("`{name}` is told twice"));
+        }
+        found.push(tell);
+    }
+    found
 }
 
 fn read_credentials(places: &[KeyFile], tell: &[Tell], at: &Path, reading: &mut Reading<'_, '_>) -> Vec<Credential> {

@@ -5,7 +5,7 @@ mod file;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -230,8 +230,7 @@ impl Asking {
         }
         self.sent.iter().for_each(|name| copy(from, name, &mut fields));
         for tell in &self.tell {
-            let (name, value) = tell.of(exchange);
-            fields.append(name, value.as_bytes()).ok();
+            fields.append(tell.field(), tell.value(exchange).as_bytes()).ok();
         }
         let head =
             RequestHead { method: self.method.clone(), target: self.target.clone(), fields, ..RequestHead::default() };
@@ -358,19 +357,29 @@ fn end_of(value: &[u8]) -> Option<Duration> {
 impl Tell {
     const ALL: [Self; 5] = [Self::Method, Self::Uri, Self::Host, Self::Scheme, Self::Client];
 
-    /// The field that tells it. What proxies say counts if they are trusted, and what other clients say does not.
-    fn of(self, exchange: &Exchange) -> (&'static str, String) {
+    /// The field that tells it.
+    fn field(self) -> &'static str {
         match self {
-            Self::Method => ("x-forwarded-method", exchange.head.method.to_string()),
-            Self::Uri => {
-                let (path, query) = (exchange.asked_path(), exchange.asked_query());
-                let question = if query.is_empty() { "" } else { "?" };
-                ("x-forwarded-uri", format!("{path}{question}{query}"))
-            }
-            Self::Path => ("x-forwarded-uri", exchange.asked_path().to_owned()),
-            Self::Host => ("x-forwarded-host", host(exchange).to_owned()),
-            Self::Scheme => ("x-forwarded-proto", exchange.scheme.as_str().to_owned()),
-            Self::Client => ("x-forwarded-for", IpAddr::to_canonical(&exchange.client).to_string()),
+            Self::Method => "x-forwarded-method",
+            Self::Uri | Self::Path => "x-forwarded-uri",
+            Self::Host => "x-forwarded-host",
+            Self::Scheme => "x-forwarded-proto",
+            Self::Client => "x-forwarded-for",
+        }
+    }
+
+    /// What is told. What proxies say counts if they are trusted, and what other clients say does not.
+    fn value(self, exchange: &Exchange) -> Cow<'_, str> {
+        match self {
+            Self::Method => exchange.head.method.as_str().into(),
+            Self::Uri => match exchange.asked_query() {
+                "" => exchange.asked_path().into(),
+                query => format!("{}?{query}", exchange.asked_path()).into(),
+            },
+            Self::Path => exchange.asked_path().into(),
+            Self::Host => host(exchange).into(),
+            Self::Scheme => exchange.scheme.as_str().into(),
+            Self::Client => exchange.client.to_canonical().to_string().into(),
         }
     }
 }

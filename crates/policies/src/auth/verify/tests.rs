@@ -196,6 +196,19 @@ fn a_request_that_shows_nothing_goes_to_the_next_way_and_nobody_is_asked() {
 }
 
 #[test]
+fn what_the_service_refuses_goes_to_the_next_way_where_that_is_written() {
+    let written = yaml("")
+        .replace(
+            "auth: { central:",
+            "auth: { keys: { api_key: { inline: [{ key: a-key-of-the-machine, user: ci }] } }, central:",
+        )
+        .replace("auth: central", "auth: { ways: [central, keys], bad: next }");
+    let gateway = Gateway::of(&written).answering(|_, _| Ok(answer(401, "www-authenticate: theirs")));
+    assert_eq!(user(&gateway.send(&format!("{BAD}\nX-API-Key: a-key-of-the-machine"))), "pass ci");
+    assert_eq!(gateway.send(BAD).said, "401 credential_invalid: Invalid token\nwww-authenticate: theirs");
+}
+
+#[test]
 fn a_request_that_shows_nothing_is_asked_about_where_that_is_written_and_has_not_failed() {
     let (gateway, asked) = service("anonymous: on, cache: 1m");
     let said = "401 credential_missing: Missing authorization header\nwww-authenticate: Bearer realm=\"theirs\"";
@@ -641,6 +654,7 @@ fn mistakes_are_told_where_they_stand() {
             "error: v.headers[0]: `x_forwarded_uri` is what the gateway says itself, see `tell`",
         ),
         ("headers: [a, a]", "error: v.headers[1]: `a` is there twice"),
+        ("tell: [uri, path]", "error: v.tell[1]: `x-forwarded-uri` is told twice"),
         (
             "headers_to_client: [content-type]",
             "error: v.headers_to_client[0]: `content-type` belongs to a message, and the client gets one of its own",
