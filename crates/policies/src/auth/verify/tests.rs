@@ -580,8 +580,8 @@ fn a_reload_forgets_what_was_said_only_where_something_else_may_be_asked() {
     let same = yaml("cache: 1m");
     for (again, times) in [
         (same.replace("path_prefix: /open", "path_prefix: /shut"), 1),
-        (same.replace("/auth/verify", "/auth/check"), 2),
-        (same.replace("9002", "9003"), 3),
+        (same.replace("9002", "9003"), 2),
+        (same.replace("/auth/verify", "/auth/check"), 3),
     ] {
         gateway = gateway.reload(&again);
         let kept = Rc::clone(&asked);
