@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn judged(said: u64, refused: bool, ends: Option<u64>) -> Judged<u64> {
-        Judged { said, alone: false, refused, most: None, ends: ends.map(Duration::from_secs) }
+        Judged { said, alone: false, refused, ends: ends.map(Duration::from_secs) }
     }
 
     #[test]

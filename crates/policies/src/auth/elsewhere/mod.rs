@@ -17,7 +17,7 @@ use tidegate_config::problem::{Path, Problem};
 use tidegate_core::limiter::{Cell, Now};
 use tidegate_core::policy::{Answer, Call, Job, Local, World};
 use tidegate_core::rejection::{Rejection, RejectionKind};
-use tidegate_http1::{Known, RequestHead};
+use tidegate_http1::RequestHead;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::memory::{Memory, Turn};
@@ -45,7 +45,8 @@ pub(super) struct Question {
     pub(super) body: Bytes,
 }
 
-/// An answer, and how long it holds.
+/// An answer, and how long it holds. What `Cache-Control` says is not looked at: it is for caches of HTTP, and those who know callers forbid all
+/// of them by habit (RFC 6749, 5.1).
 pub(super) struct Judged<T> {
     /// What it says.
     pub(super) said: T,
@@ -53,8 +54,6 @@ pub(super) struct Judged<T> {
     pub(super) alone: bool,
     /// It proves nothing: it is kept for a short time, and makes room first.
     pub(super) refused: bool,
-    /// No longer than this, if the answer says so.
-    pub(super) most: Option<Duration>,
     /// Not beyond this time since 1970.
     pub(super) ends: Option<Duration>,
 }
@@ -188,7 +187,7 @@ impl<T: Clone> Elsewhere<T> {
             return Ok(known);
         }
         let judged = self.call(world, deadline, asked).await;
-        let until = judged.as_ref().map_or(world.now(), |judged| world.now() + self.terms.time(judged));
+        let until = judged.as_ref().map_or(world.now(), |judged| world.now() + self.terms.time(judged.refused));
         let alone = judged.as_ref().is_ok_and(|judged| judged.alone);
         let said = judged.as_ref().map(|judged| judged.said.clone()).map_err(Unavailable::clone);
         if !alone {
@@ -291,24 +290,4 @@ impl<T: Clone + Send + Sync> Job for Elsewhere<T> {
     fn run<'a>(&'a self, world: &'a dyn World) -> Local<'a, ()> {
         Box::pin(self.tally.tell(world))
     }
-}
-
-/// What a service's answer says about how long it may be kept (RFC 9111, 5.2.2): `None` if nothing.
-pub(super) fn most_kept(answer: &Answer) -> Option<Duration> {
-    let directives = answer.fields.tokens(Known::CacheControl);
-    let times = directives.filter_map(|directive| {
-        let (name, value) = match directive.iter().position(|byte| *byte == b'=') {
-            Some(at) => directive.split_at_checked(at)?,
-            None => (directive, &b""[..]),
-        };
-        let name = name.trim_ascii();
-        if name.eq_ignore_ascii_case(b"no-store") || name.eq_ignore_ascii_case(b"no-cache") {
-            return Some(Duration::ZERO);
-        }
-        let value = value.get(1..)?.trim_ascii();
-        let seconds = || std::str::from_utf8(value).ok()?.trim_matches('"').parse::<u64>().ok();
-        // One that cannot be read has passed (RFC 9111, 4.2.1).
-        name.eq_ignore_ascii_case(b"max-age").then(|| Duration::from_secs(seconds().unwrap_or(0)))
-    });
-    times.min()
 }

@@ -12,8 +12,6 @@ use tidegate_config::problem::{Path, Problem};
 use tidegate_config::value::{self, Name, RequestRate};
 use tidegate_core::limiter::Limit;
 
-use super::Judged;
-
 /// What a client waits for at most.
 const LONGEST_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -88,9 +86,8 @@ pub(in crate::auth) struct Terms {
 
 impl Terms {
     /// How long an answer may be kept.
-    pub(super) fn time<T>(&self, judged: &Judged<T>) -> Duration {
-        let time = if judged.refused { self.cache_refused } else { self.cache };
-        judged.most.map_or(time, |most| time.min(most))
+    pub(super) fn time(&self, refused: bool) -> Duration {
+        if refused { self.cache_refused } else { self.cache }
     }
 }
 

@@ -51,8 +51,7 @@ pub(crate) struct IntrospectFile {
     leeway: Option<value::Duration>,
     /// Which claim of the answer says what about the caller.
     claims: Option<MappingFile>,
-    /// How long a caller is remembered, 1h at most, and never beyond the end of the token or what `Cache-Control` of the answer says. Off unless
-    /// written.
+    /// How long a caller is remembered, 1h at most, and never beyond the end of the token. Off unless written.
     cache: Option<value::Duration>,
     /// How long a token that is not active is remembered, 1m at most. By default 5s where there is a `cache`.
     cache_refused: Option<value::Duration>,

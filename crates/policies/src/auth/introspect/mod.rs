@@ -18,7 +18,7 @@ use tidegate_http1::{Fields, Known, RequestHead};
 
 pub(crate) use self::file::IntrospectFile;
 use super::bearer::{self, Malformed, Place};
-use super::elsewhere::{Elsewhere, Judged, Question, most_kept};
+use super::elsewhere::{Elsewhere, Judged, Question};
 use super::mapping::Mapping;
 use super::way::{Finding, Proof, Way};
 use crate::shared::claims::Rules;
@@ -76,15 +76,14 @@ impl Asking {
         let claims = json::object(&answer.body).map_err(|_| "the answer is no object in proper JSON")?;
         let is_active = claims.get("active").and_then(serde_json::Value::as_bool);
         let is_active = is_active.ok_or("the answer does not say whether the token is active")?;
-        let most = most_kept(answer);
-        let refused = |why| Judged { said: Err(why), alone: false, refused: true, most, ends: None };
+        let refused = |why| Judged { said: Err(why), alone: false, refused: true, ends: None };
         if !is_active {
             return Ok(refused("the token is not active"));
         }
         Ok(match self.rules.check(&claims, now) {
             Ok(ends) => {
                 let identity = Arc::new(self.mapping.identity(way, claims, ends));
-                Judged { said: Ok(identity), alone: false, refused: false, most, ends }
+                Judged { said: Ok(identity), alone: false, refused: false, ends }
             }
             Err(flaw) => refused(flaw.0),
         })

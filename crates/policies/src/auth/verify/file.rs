@@ -50,7 +50,7 @@ pub(crate) struct VerifyFile {
     /// Fields of the answer that the route's service gets. A client's own fields of these names are taken out of every request.
     #[serde(default)]
     headers_to_service: Vec<FieldName>,
-    /// How long a caller is remembered, 1h at most, and never beyond the end of a token or what `Cache-Control` of the answer says. Off unless written.
+    /// How long a caller is remembered, 1h at most, and never beyond the end of a token. Off unless written.
     cache: Option<value::Duration>,
     /// How long a refusal is remembered, 1m at most. By default 5s where there is a `cache`.
     cache_refused: Option<value::Duration>,

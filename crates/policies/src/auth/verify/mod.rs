@@ -23,7 +23,7 @@ use tidegate_http1::{Fields, InvalidField, Known, RequestHead, ResponseHead};
 pub(crate) use self::file::VerifyFile;
 use super::bearer;
 use super::credential::Credential;
-use super::elsewhere::{Elsewhere, Judged, Question, Unavailable, most_kept};
+use super::elsewhere::{Elsewhere, Judged, Question, Unavailable};
 use super::way::{Finding, Proof, Way};
 use crate::shared::json;
 use crate::shared::jws::MOST_BYTES;
@@ -267,7 +267,7 @@ impl Asking {
         let alone = matches!(verdict, Verdict::Redirect(..))
             || for_client.is_some_and(|fields| fields.contains(Known::SetCookie));
         let refused = for_client.is_some();
-        Ok(Judged { said: Arc::new(verdict), alone, refused, most: most_kept(answer), ends })
+        Ok(Judged { said: Arc::new(verdict), alone, refused, ends })
     }
 
     fn identity(&self, way: &Arc<str>, answer: &Answer, ends: Option<Duration>) -> Result<Identity, String> {
