@@ -98,13 +98,13 @@ fn an_outage_of_the_auth_service_fails_closed_and_ends_when_it_comes_back() {
     );
     assert_eq!(code(&gateway.get("/")), said(401, "credential_missing"), "who shows nothing is told so all the same");
     assert_eq!(with(&gateway, "/", "ann").status(), 200, "who is remembered does not notice");
-    gateway.log_line("the outage", |line| line.contains("nobody says any more who callers are"));
+    gateway.log_line("the outage", |line| line.contains("the service that knows callers does not answer"));
     assert_eq!(app.requests().len(), 2);
 
     let _revived = Backend::scripted_at(nginx.address(), knows("X-User-Id: ann\r\n"));
     let is_back = |_| with(&gateway, "/other", "ann").status() == 200;
     assert!((0..1000).any(is_back));
-    gateway.log_line("the end of it", |line| line.contains("callers are known again"));
+    gateway.log_line("the end of it", |line| line.contains("the service that knows callers answers again"));
     gateway.wait_metric("tidegate_auth_unavailable_total", &["way=\"central\""], |count| count >= 2);
     gateway.wait_metric("tidegate_auth_remembered_total", &["way=\"central\""], |count| count >= 1);
     gateway.wait_metric("tidegate_auth_asked_total", &["way=\"central\""], |count| count >= 4);

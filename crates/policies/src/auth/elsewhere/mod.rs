@@ -62,8 +62,8 @@ pub(super) struct Judged<T> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Unavailable {
     cause: Arc<str>,
-    /// The gateway did not want to ask so often; the service may be well.
-    pub(super) unasked: bool,
+    /// The service may be well: it was not asked, or has answered something that says nothing.
+    pub(super) may_be_well: bool,
 }
 
 /// Asks, and remembers.
@@ -178,9 +178,9 @@ impl<T: Clone> Elsewhere<T> {
     ) -> Result<T, Unavailable> {
         let waiting = self.wait()?;
         let flight = memory.join(print);
-        let turn = within(world, deadline, flight.turn()).await.ok_or_else(late)?;
+        let turn = within(world, deadline, flight.turn()).await.ok_or_else(|| self.late())?;
         let Turn::Mine(_mine) = turn else {
-            return flight.found().unwrap_or_else(|| Err(late()));
+            return flight.found().unwrap_or_else(|| Err(self.late()));
         };
         drop(waiting);
         if let Some(known) = memory.find(print, world.now(), world.wall()) {
@@ -207,16 +207,20 @@ impl<T: Clone> Elsewhere<T> {
     ) -> Result<Judged<T>, Unavailable> {
         let now = Now { mono: self.origin.since(world.now()), wall: world.wall() };
         if self.rate.as_ref().is_some_and(|rate| !rate.decide(1, now).allowed) {
-            return Err(Unavailable { cause: "it would be asked more often than `max_rate`".into(), unasked: true });
+            return Err(Unavailable {
+                cause: "it would be asked more often than `max_rate`".into(),
+                may_be_well: true,
+            });
         }
         let _place = self.place(world, deadline).await?;
         self.tally.asked();
         let retry = self.terms.retry.as_ref();
         let call = Call { head, body, deadline, retry, most: MOST_BYTES };
-        let answered = world.call(&self.terms.service, call).await;
-        let judged = answered.map_err(|error| error.to_string()).and_then(|answer| judge(&answer));
-        self.notice(judged.as_ref().err());
-        judged.map_err(|cause| Unavailable { cause: cause.into(), unasked: false })
+        let answered = world.call(&self.terms.service, call).await.map_err(|error| error.to_string());
+        let gone = answered.as_ref().map_or_else(|cause| Some(cause.clone()), is_gone);
+        self.notice(gone.as_ref());
+        let judged = answered.and_then(|answer| judge(&answer));
+        judged.map_err(|cause| Unavailable { cause: cause.into(), may_be_well: gone.is_none() })
     }
 
     /// Waits until there are few enough questions under way.
@@ -225,8 +229,8 @@ impl<T: Clone> Elsewhere<T> {
             return Ok(place);
         }
         let _waiting = self.wait()?;
-        let place = within(world, deadline, self.places.acquire()).await.ok_or_else(late)?;
-        place.map_err(|_| late())
+        let place = within(world, deadline, self.places.acquire()).await.ok_or_else(|| self.late())?;
+        place.map_err(|_| self.late())
     }
 
     fn wait(&self) -> Result<Waiting<'_>, Unavailable> {
@@ -234,7 +238,16 @@ impl<T: Clone> Elsewhere<T> {
         if self.waiting.fetch_add(1, Relaxed) < MOST_WAITING {
             return Ok(place);
         }
-        Err(Unavailable { cause: "too many requests wait for it".into(), unasked: false })
+        Err(self.unasked("too many requests wait for it"))
+    }
+
+    fn late(&self) -> Unavailable {
+        self.unasked("its turn to be asked has not come in time")
+    }
+
+    /// There was no turn to ask. That is the service's fault only if it is known not to answer: otherwise there were too many requests.
+    fn unasked(&self, cause: &str) -> Unavailable {
+        Unavailable { cause: cause.into(), may_be_well: !self.is_down.load(Relaxed) }
     }
 
     /// Operators are told when it goes away and when it comes back, and not of every request.
@@ -242,10 +255,10 @@ impl<T: Clone> Elsewhere<T> {
         let (way, service) = (&self.way, &self.terms.service);
         match failure {
             Some(cause) if !self.is_down.swap(true, Relaxed) => {
-                tracing::warn!(%way, %service, cause, "nobody says any more who callers are");
+                tracing::warn!(%way, %service, cause, "the service that knows callers does not answer");
             }
             None if self.is_down.load(Relaxed) && self.is_down.swap(false, Relaxed) => {
-                tracing::info!(%way, %service, "callers are known again");
+                tracing::info!(%way, %service, "the service that knows callers answers again");
             }
             Some(_) | None => {}
         }
@@ -257,8 +270,11 @@ impl<T: Clone> Elsewhere<T> {
     }
 }
 
-fn late() -> Unavailable {
-    Unavailable { cause: "there was no answer in time".into(), unasked: false }
+/// Whether a proxy or the service itself says that it does not answer now. Anything else that is no answer may have been brought about by
+/// what a caller has sent.
+fn is_gone(answer: &Answer) -> Option<String> {
+    let status = answer.status.as_u16();
+    matches!(status, 502..=504).then(|| format!("the answer is {status}"))
 }
 
 /// One of those who wait.

@@ -64,7 +64,8 @@ pub(crate) struct VerifyFile {
     max_rate: Option<RequestRate>,
     /// Questions that are under way at the same time; others wait for a place. By default 100.
     concurrency: Option<u32>,
-    /// What becomes of a request when there is no answer. By default it is refused.
+    /// What becomes of a request when the service is gone: no connection, no answer in time, or 502 to 504. By default it is refused, as it always is
+    /// when the service answers something else that says nothing.
     on_unavailable: Option<UnavailableFile>,
 }
 

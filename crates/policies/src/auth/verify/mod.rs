@@ -138,8 +138,8 @@ impl Verify {
     }
 
     fn unavailable(&self, unavailable: &Unavailable) -> Finding {
-        // A limit of the gateway's own opens no door: whoever wants in would only have to send enough.
-        if self.allows && !unavailable.unasked {
+        // Only an outage opens the door: whoever wants in would otherwise only have to send enough, or something odd.
+        if self.allows && !unavailable.may_be_well {
             self.elsewhere.allowed();
             let nobody = Identity { way: Arc::clone(&self.name), ..Identity::default() };
             return Finding::Known(Arc::new(nobody));

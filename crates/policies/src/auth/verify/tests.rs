@@ -538,6 +538,38 @@ fn few_questions_are_under_way_at_once_and_nobody_waits_longer_than_that_is_writ
 }
 
 #[test]
+fn whoever_floods_a_service_that_is_well_does_not_slip_through() {
+    let (gateway, _) = service("concurrency: 1, on_unavailable: allow");
+    gateway.world.slow(true);
+    let mut going: Vec<Local<'_, ()>> = (0..1001).map(|_| gateway.sending(BAD)).collect();
+    gateway.world.turn(&mut going);
+    assert_eq!((going.len(), gateway.world.called()), (1001, 1));
+    let sent = gateway.send(BAD);
+    assert_eq!(user(&sent), "503 auth_unavailable: Authentication is not available now -");
+    assert_eq!(sent.cause.as_deref(), Some("`central` has no answer: too many requests wait for it"));
+    gateway.world.advance(Duration::from_secs(2));
+    gateway.world.turn(&mut going);
+    assert!(going.is_empty());
+    let mut one = vec![gateway.sending(BAD)];
+    gateway.world.turn(&mut one);
+    going.extend((0..1000).map(|_| gateway.sending(BAD)));
+    gateway.world.turn(&mut going);
+    assert_eq!(user(&gateway.send(BAD)), "pass -", "but now it is known not to answer");
+}
+
+#[test]
+fn an_odd_answer_is_no_outage() {
+    for (status, expected) in
+        [(400, "503"), (404, "503"), (429, "503"), (500, "503"), (502, "pass"), (503, "pass"), (504, "pass")]
+    {
+        let (gateway, _) = asking("on_unavailable: allow", move |_| Ok(answer(status, "")));
+        assert!(gateway.send(BAD).said.starts_with(expected), "{status}");
+    }
+    let (gateway, _) = asking("on_unavailable: allow", |_| Ok(answer(200, "x-user-id: a\nx-user-id: b")));
+    assert!(gateway.send(BAD).said.starts_with("503"));
+}
+
+#[test]
 fn a_question_is_asked_again_with_growing_waits_unless_that_is_off() {
     for (retry, expected) in [
         ("", Some((2, 25, 250))),
