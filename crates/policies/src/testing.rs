@@ -217,7 +217,7 @@ pub(crate) struct FakeWorld {
 
 impl Default for FakeWorld {
     fn default() -> Self {
-        let nobody = |service: &str, _: &Call<'_>| Err(CallError(format!("nobody answers for {service}")));
+        let nobody = |service: &str, _: &Call<'_>| Err(CallError::Down(format!("nobody answers for {service}")));
         Self {
             clock: ManualClock::new(WALL),
             services: RefCell::new(Box::new(nobody)),
@@ -312,7 +312,7 @@ impl World for FakeWorld {
                 |_: &mut Context<'_>| if self.is_slow.get() && !is_late() { Poll::Pending } else { Poll::Ready(()) };
             std::future::poll_fn(wait).await;
             if is_late() {
-                return Err(CallError("there was no answer in time".to_owned()));
+                return Err(CallError::Down("there was no answer in time".to_owned()));
             }
             (self.services.borrow_mut())(service, &call)
         })

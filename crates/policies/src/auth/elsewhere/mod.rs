@@ -15,7 +15,7 @@ use aws_lc_rs::rand;
 use bytes::Bytes;
 use tidegate_config::problem::{Path, Problem};
 use tidegate_core::limiter::{Cell, Now};
-use tidegate_core::policy::{Answer, Call, Job, Local, World};
+use tidegate_core::policy::{Answer, Call, CallError, Job, Local, World};
 use tidegate_core::rejection::{Rejection, RejectionKind};
 use tidegate_http1::RequestHead;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -216,11 +216,10 @@ impl<T: Clone> Elsewhere<T> {
         self.tally.asked();
         let retry = self.terms.retry.as_ref();
         let call = Call { head, body, deadline, retry, most: MOST_BYTES };
-        let answered = world.call(&self.terms.service, call).await.map_err(|error| error.to_string());
-        let gone = answered.as_ref().map_or_else(|cause| Some(cause.clone()), is_gone);
-        self.notice(gone.as_ref());
-        let judged = answered.and_then(|answer| judge(&answer));
-        judged.map_err(|cause| Unavailable { cause: cause.into(), may_be_well: gone.is_none() })
+        let answered = world.call(&self.terms.service, call).await;
+        let may_be_well = self.notice(&answered);
+        let judged = answered.map_err(|error| error.to_string()).and_then(|answer| judge(&answer));
+        judged.map_err(|cause| Unavailable { cause: cause.into(), may_be_well })
     }
 
     /// Waits until there are few enough questions under way.
@@ -250,10 +249,16 @@ impl<T: Clone> Elsewhere<T> {
         Unavailable { cause: cause.into(), may_be_well: !self.is_down.load(Relaxed) }
     }
 
-    /// Operators are told when it goes away and when it comes back, and not of every request.
-    fn notice(&self, failure: Option<&String>) {
+    /// Whether it may be well. Operators are told when it goes away and when it comes back, and not of every request.
+    fn notice(&self, answered: &Result<Answer, CallError>) -> bool {
+        let gone = match answered {
+            Err(CallError::Unasked(_)) => return !self.is_down.load(Relaxed),
+            Err(CallError::Down(cause)) => Some(cause.clone()),
+            Ok(answer) => is_gone(answer),
+            Err(CallError::Odd(_)) => None,
+        };
         let (way, service) = (&self.way, &self.terms.service);
-        match failure {
+        match &gone {
             Some(cause) if !self.is_down.swap(true, Relaxed) => {
                 tracing::warn!(%way, %service, cause, "the service that knows callers does not answer");
             }
@@ -262,6 +267,7 @@ impl<T: Clone> Elsewhere<T> {
             }
             Some(_) | None => {}
         }
+        gone.is_none()
     }
 
     /// Counts a request that passes although nobody has said who it is.

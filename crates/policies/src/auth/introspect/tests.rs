@@ -159,7 +159,7 @@ fn what_is_no_proper_answer_proves_nothing_and_refutes_nothing() {
     let (gateway, _) = saying("", || Ok(answer(401, "")));
     let cause = gateway.send(REQUEST).cause;
     assert_eq!(cause.as_deref(), Some("`opaque` has no answer: `client_id` and `client_secret` are refused"));
-    let (gateway, _) = saying("", || Err(CallError("connection refused".to_owned())));
+    let (gateway, _) = saying("", || Err(CallError::Down("connection refused".to_owned())));
     assert_eq!(gateway.send(REQUEST).said, DOWN);
 }
 

@@ -79,7 +79,7 @@ fn user(sent: &Sent) -> String {
 }
 
 fn down(_: &str) -> Result<Answer, CallError> {
-    Err(CallError("connection refused".to_owned()))
+    Err(CallError::Down("connection refused".to_owned()))
 }
 
 #[test]
@@ -567,6 +567,19 @@ fn an_odd_answer_is_no_outage() {
     }
     let (gateway, _) = asking("on_unavailable: allow", |_| Ok(answer(200, "x-user-id: a\nx-user-id: b")));
     assert!(gateway.send(BAD).said.starts_with("503"));
+    let (gateway, _) = asking("on_unavailable: allow", |_| Err(CallError::Odd("it is longer than that".to_owned())));
+    assert!(gateway.send(BAD).said.starts_with("503"));
+}
+
+#[test]
+fn a_service_that_has_no_room_is_an_outage_only_if_it_is_known_not_to_answer() {
+    let (gateway, _) = asking("on_unavailable: allow", |asked| {
+        let full = asked.contains("bad");
+        Err(if full { CallError::Unasked("Service is busy".to_owned()) } else { CallError::Down("gone".to_owned()) })
+    });
+    for (request, expected) in [(BAD, "503 auth_unavailable"), (GOOD, "pass"), (BAD, "pass")] {
+        assert!(gateway.send(request).said.starts_with(expected), "{request}");
+    }
 }
 
 #[test]
