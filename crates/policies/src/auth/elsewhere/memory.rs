@@ -1,10 +1,11 @@
 //! Answers that are remembered, and those that are awaited. They lie in small sets, so that the workers that use them wait for each
 //! other only where they ask about nearly the same, and for no longer than a look takes.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 
 use super::{Judged, Print, Unavailable};
 
@@ -100,13 +101,15 @@ impl<T: Clone> Memory<T> {
         joined.unwrap_or_else(|| Arc::new(Flight::new()))
     }
 
-    /// Ends a question: all who wait for it are told.
-    pub(super) fn land(&self, print: &Print, flight: &Arc<Flight<T>>, found: Result<T, Unavailable>) {
+    /// Ends a question: all who wait for it are told, or that the answer is not for them.
+    pub(super) fn land(&self, print: &Print, flight: &Arc<Flight<T>>, found: Option<Result<T, Unavailable>>) {
         self.with(print, |set| {
             set.flights
                 .retain(|(_, known)| known.strong_count() > 0 && !std::ptr::eq(known.as_ptr(), &raw const **flight));
         });
-        flight.found.get_or_init(|| found);
+        if let Some(found) = found {
+            flight.found.get_or_init(|| found);
+        }
         flight.turn.close();
     }
 
@@ -122,19 +125,30 @@ pub(super) struct Flight<T> {
     /// One of those who ask has it. It is closed when there is an answer.
     turn: Semaphore,
     found: OnceLock<Result<T, Unavailable>>,
+    /// Those who wait for it.
+    pub(super) waiting: AtomicUsize,
 }
 
 /// Whose turn it is to ask.
 pub(super) enum Turn<'f> {
     /// The caller's, until this is dropped.
     Mine(SemaphorePermit<'f>),
-    /// There is an answer.
+    /// There was an answer.
     Over,
 }
 
 impl<T: Clone> Flight<T> {
     fn new() -> Self {
-        Self { turn: Semaphore::new(1), found: OnceLock::new() }
+        Self { turn: Semaphore::new(1), found: OnceLock::new(), waiting: AtomicUsize::new(0) }
+    }
+
+    /// Whose turn it is, if that is known at once.
+    pub(super) fn turn_now(&self) -> Option<Turn<'_>> {
+        match self.turn.try_acquire() {
+            Ok(turn) => Some(Turn::Mine(turn)),
+            Err(TryAcquireError::Closed) => Some(Turn::Over),
+            Err(TryAcquireError::NoPermits) => None,
+        }
     }
 
     /// Waits for the turn or for the answer.
@@ -142,7 +156,7 @@ impl<T: Clone> Flight<T> {
         self.turn.acquire().await.map_or(Turn::Over, Turn::Mine)
     }
 
-    /// What came of it.
+    /// What came of it, unless that was for one request alone.
     pub(super) fn found(&self) -> Option<Result<T, Unavailable>> {
         self.found.get().cloned()
     }
@@ -219,7 +233,7 @@ mod tests {
         assert_eq!(memory.sets[0].lock().unwrap().flights.len(), 1);
         let flight = memory.join(&print(1));
         assert!(Arc::ptr_eq(&flight, &memory.join(&print(1))));
-        memory.land(&print(1), &flight, Ok(1));
+        memory.land(&print(1), &flight, Some(Ok(1)));
         assert_eq!(memory.sets[0].lock().unwrap().flights.len(), 0);
         assert!(!Arc::ptr_eq(&flight, &memory.join(&print(1))), "who comes later asks anew");
         assert_eq!(flight.found(), Some(Ok(1)));

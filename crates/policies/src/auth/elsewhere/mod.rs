@@ -20,7 +20,7 @@ use tidegate_core::rejection::{Rejection, RejectionKind};
 use tidegate_http1::RequestHead;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use self::memory::{Memory, Turn};
+use self::memory::{Flight, Memory, Turn};
 use self::tally::Tally;
 pub(super) use self::terms::{RetryFile, Terms, TermsFile};
 use crate::policy::Setup;
@@ -30,7 +30,7 @@ use crate::shared::waiting::within;
 /// Bytes that an answer may have.
 const MOST_BYTES: usize = 64 * 1024;
 
-/// Requests that wait for the same answer, or for their turn to ask.
+/// Requests that wait for the same answer, and those that wait for a place to ask.
 const MOST_WAITING: usize = 1000;
 
 /// What a question is known by: a keyed hash of all that is sent, so that no two questions are taken for the same and no credential is kept.
@@ -74,6 +74,7 @@ pub(super) struct Elsewhere<T> {
     /// `None` asks anew for every request.
     memory: Option<Memory<T>>,
     places: Semaphore,
+    /// Those who wait for a place.
     waiting: AtomicUsize,
     rate: Option<Cell>,
     origin: Arc<Origin>,
@@ -176,13 +177,14 @@ impl<T: Clone> Elsewhere<T> {
         (world, deadline): (&dyn World, Instant),
         asked: (Question, impl Fn(&Answer) -> Result<Judged<T>, String>),
     ) -> Result<T, Unavailable> {
-        let waiting = self.wait()?;
         let flight = memory.join(print);
-        let turn = within(world, deadline, flight.turn()).await.ok_or_else(|| self.late())?;
-        let Turn::Mine(_mine) = turn else {
-            return flight.found().unwrap_or_else(|| Err(self.late()));
+        let Turn::Mine(_mine) = self.turn(&flight, world, deadline).await? else {
+            if let Some(found) = flight.found() {
+                return found;
+            }
+            // It was for one request alone, and so will be what others are told: they need not wait for each other.
+            return self.call(world, deadline, asked).await.map(|judged| judged.said);
         };
-        drop(waiting);
         if let Some(known) = memory.find(print, world.now(), world.wall()) {
             return Ok(known);
         }
@@ -190,13 +192,27 @@ impl<T: Clone> Elsewhere<T> {
         let until = judged.as_ref().map_or(world.now(), |judged| world.now() + self.terms.time(judged.refused));
         let alone = judged.as_ref().is_ok_and(|judged| judged.alone);
         let said = judged.as_ref().map(|judged| judged.said.clone()).map_err(Unavailable::clone);
-        if !alone {
-            if let Ok(judged) = judged {
-                memory.keep(print, judged, (until, world.now(), world.wall()));
-            }
-            memory.land(print, &flight, said.clone());
+        if let Ok(judged) = judged
+            && !alone
+        {
+            memory.keep(print, judged, (until, world.now(), world.wall()));
         }
+        memory.land(print, &flight, (!alone).then(|| said.clone()));
         said
+    }
+
+    /// Whose turn it is to ask. Only those wait who come after another, so that a crowd before one question keeps nobody from asking another.
+    async fn turn<'f>(
+        &self,
+        flight: &'f Flight<T>,
+        world: &dyn World,
+        deadline: Instant,
+    ) -> Result<Turn<'f>, Unavailable> {
+        if let Some(turn) = flight.turn_now() {
+            return Ok(turn);
+        }
+        let _waiting = self.wait(&flight.waiting)?;
+        within(world, deadline, flight.turn()).await.ok_or_else(|| self.late())
     }
 
     async fn call(
@@ -227,14 +243,14 @@ impl<T: Clone> Elsewhere<T> {
         if let Ok(place) = self.places.try_acquire() {
             return Ok(place);
         }
-        let _waiting = self.wait()?;
+        let _waiting = self.wait(&self.waiting)?;
         let place = within(world, deadline, self.places.acquire()).await.ok_or_else(|| self.late())?;
         place.map_err(|_| self.late())
     }
 
-    fn wait(&self) -> Result<Waiting<'_>, Unavailable> {
-        let place = Waiting(&self.waiting);
-        if self.waiting.fetch_add(1, Relaxed) < MOST_WAITING {
+    fn wait<'w>(&self, waiting: &'w AtomicUsize) -> Result<Waiting<'w>, Unavailable> {
+        let place = Waiting(waiting);
+        if waiting.fetch_add(1, Relaxed) < MOST_WAITING {
             return Ok(place);
         }
         Err(self.unasked("too many requests wait for it"))

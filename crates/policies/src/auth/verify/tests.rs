@@ -513,6 +513,34 @@ fn whoever_waits_asks_when_the_one_who_asked_goes_away() {
 }
 
 #[test]
+fn a_crowd_before_one_question_keeps_nobody_from_asking_another() {
+    let (gateway, _) = service("cache: 1m");
+    gateway.world.slow(true);
+    let mut going: Vec<Local<'_, ()>> = (0..1001).map(|_| gateway.sending(BAD)).collect();
+    going.push(gateway.sending(GOOD));
+    going.push(gateway.sending(GOOD));
+    gateway.world.turn(&mut going);
+    assert_eq!((going.len(), gateway.world.called()), (1003, 2));
+}
+
+#[test]
+fn those_for_whom_an_answer_is_not_meant_need_not_wait_for_each_other() {
+    let says = |_: &str| Ok(answer(302, "location: https://login.test/"));
+    let (gateway, _) = asking("redirects: on, cache: 1m", says);
+    gateway.world.slow(true);
+    let mut going: Vec<Local<'_, ()>> = (0..10).map(|_| gateway.sending(BAD)).collect();
+    gateway.world.turn(&mut going);
+    assert_eq!((going.len(), gateway.world.called()), (10, 1));
+    gateway.world.slow(false);
+    let mut first = vec![going.remove(0)];
+    gateway.world.turn(&mut first);
+    assert!(first.is_empty());
+    gateway.world.slow(true);
+    gateway.world.turn(&mut going);
+    assert_eq!((going.len(), gateway.world.called()), (9, 10), "all of them at once");
+}
+
+#[test]
 fn without_a_cache_no_two_requests_share_an_answer() {
     let (gateway, _) = service("");
     gateway.world.slow(true);
