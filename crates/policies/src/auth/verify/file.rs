@@ -10,7 +10,7 @@ use tidegate_config::problem::{Path, Problem};
 use tidegate_config::value::{self, FieldName, Name, RequestRate};
 use tidegate_http1::Known;
 
-use super::{Asking, Names, Tell, Verify, is_authorization};
+use super::{Asking, Names, Tell, Verify};
 use crate::auth::credential::Credential;
 use crate::auth::elsewhere::{RetryFile, Terms, TermsFile, elsewhere};
 use crate::auth::way::{Kind, Meant, Way};
@@ -135,7 +135,11 @@ impl Kind for VerifyFile {
     fn mean(self, name: &Arc<str>, at: &Path, reading: &mut Reading<'_, '_>) -> Option<Box<dyn Meant>> {
         let tell = self.tell.map_or_else(|| Tell::ALL.to_vec(), |tell| read_tell(&tell, &at.join("tell"), reading));
         let credentials = read_credentials(&self.places, &tell, at, reading);
-        let sent = fields(self.headers, &at.join("headers"), reading, refuse_to_send);
+        let shown: Vec<&str> = headers(&credentials).collect();
+        let sent = fields(self.headers, &at.join("headers"), reading, |name| {
+            let is_shown = shown.iter().any(|shown| shown.eq_ignore_ascii_case(name));
+            refuse_to_send(name).or(is_shown.then_some("is sent already: it is what callers show, see `in`"))
+        });
         let to_service = fields(self.headers_to_service, &at.join("headers_to_service"), reading, |name| {
             let is_own = Known::from_bytes(name.as_bytes()).is_some_and(|known| known != Known::Authorization);
             is_own.then_some("already means something else: take a name of your own, such as `x-user-id`")
@@ -252,6 +256,14 @@ const OF_MESSAGES: [Known; 12] = [
     Known::Upgrade,
 ];
 
+/// The fields that are credentials as a whole.
+fn headers(credentials: &[Credential]) -> impl Iterator<Item = &str> {
+    credentials.iter().filter_map(|credential| match credential {
+        Credential::Header(name) => Some(&**name),
+        Credential::Cookie(_) | Credential::Query(_) => None,
+    })
+}
+
 fn refuse_to_send(name: &str) -> Option<&'static str> {
     let known = Known::from_bytes(name.as_bytes());
     if known.is_some_and(|known| OF_MESSAGES.contains(&known)) {
@@ -276,11 +288,9 @@ fn check_overlap(
     reading: &mut Reading<'_, '_>,
 ) {
     let guarded = tidegate_core::policy::Guarded::new(to_service.iter().map(|name| &**name));
-    let headers = credentials
-        .iter()
-        .filter(|credential| !is_authorization(credential))
-        .filter_map(|credential| if let Credential::Header(name) = credential { Some(name) } else { None });
-    for name in sent.iter().chain(headers).filter(|name| guarded.has(name.as_bytes()) && ***name != *"authorization") {
+    let sent = sent.iter().map(|name| &**name).chain(headers(credentials));
+    // `Authorization` is not taken out before this way has looked at it.
+    for name in sent.filter(|name| guarded.has(name.as_bytes()) && *name != "authorization") {
         let text = format!("`{name}` is taken out of every request, so the service would never get it");
         let problem = Problem::error(at.join("headers_to_service"), text);
         reading.report(problem.help("let the answer name it otherwise"));

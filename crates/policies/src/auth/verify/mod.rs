@@ -22,11 +22,10 @@ use tidegate_http1::{Fields, InvalidField, Known, RequestHead, ResponseHead};
 
 pub(crate) use self::file::VerifyFile;
 use super::bearer;
-use super::credential::Credential;
+use super::credential::{Credential, Several};
 use super::elsewhere::{Elsewhere, Judged, Question, Unavailable};
 use super::way::{Finding, Proof, Way};
 use crate::shared::json;
-use crate::shared::jws::MOST_BYTES;
 
 /// The way.
 struct Verify {
@@ -90,9 +89,6 @@ enum Verdict {
     /// The client is sent elsewhere.
     Redirect(StatusCode, Fields),
 }
-
-/// There are several `Authorization` fields, so nobody knows which of them counts.
-struct Several;
 
 impl Verify {
     /// What is found once the service has said this of the request.
@@ -209,8 +205,7 @@ impl Asking {
     /// What is sent. All of it is what the question is known by.
     fn question(&self, exchange: &Exchange) -> Result<Question, Several> {
         let (from, mut fields) = (&exchange.head.fields, Fields::new());
-        let has_authorization = self.credentials.iter().any(is_authorization);
-        if has_authorization && from.values(Known::Authorization).nth(1).is_some() {
+        if self.single().any(|name| from.values(name).nth(1).is_some()) {
             return Err(Several);
         }
         let mut cookies = Vec::new();
@@ -235,6 +230,16 @@ impl Asking {
         let head =
             RequestHead { method: self.method.clone(), target: self.target.clone(), fields, ..RequestHead::default() };
         Ok(Question { head, body: Bytes::new() })
+    }
+
+    /// Fields that are sent and of which a request may have one: of two, the service may look at one and the route's service at the other.
+    fn single(&self) -> impl Iterator<Item = &str> {
+        let shown = self.credentials.iter().filter_map(|credential| match credential {
+            // There may be several, of which each has other cookies (RFC 9113, 8.2.3).
+            Credential::Header(name) if !name.eq_ignore_ascii_case("cookie") => Some(&**name),
+            Credential::Header(_) | Credential::Cookie(_) | Credential::Query(_) => None,
+        });
+        shown.chain(self.sent.iter().map(|name| &**name).filter(|name| name.eq_ignore_ascii_case("authorization")))
     }
 
     /// When the first of the tokens ends that the request shows, if they say so. Nobody has verified them, so this only ever makes times shorter.
@@ -346,7 +351,7 @@ fn text(value: &[u8]) -> Result<Arc<str>, ()> {
 
 /// When a token ends that looks like a JWT (RFC 7519, 4.1.4), with or without a scheme before it.
 fn end_of(value: &[u8]) -> Option<Duration> {
-    let token = value.rsplit(|byte| *byte == b' ').next().filter(|token| token.len() <= MOST_BYTES)?;
+    let token = value.rsplit(|byte| *byte == b' ').next()?;
     let mut parts = token.split(|byte| *byte == b'.');
     let (_, payload, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else { return None };
     let claims = json::object(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;

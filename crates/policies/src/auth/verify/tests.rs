@@ -236,6 +236,13 @@ fn several_authorization_fields_are_refused_before_anybody_is_asked() {
     let sent = gateway.send(&format!("{GOOD}\nAuthorization: Bearer bad"));
     assert_eq!(user(&sent), "401 credential_invalid: Invalid authorization header format -");
     assert!(asked.borrow().is_empty());
+    let (gateway, asked) = service("in: [header:x-token, 'header:cookie'], headers: [authorization, accept]");
+    for twice in ["X-Token: a\nX-Token: b", "X-Token: a\nAuthorization: Bearer a\nAuthorization: Bearer b"] {
+        assert!(gateway.send(&format!("GET /\n{twice}")).said.starts_with("401 credential_invalid"), "{twice}");
+    }
+    assert!(asked.borrow().is_empty());
+    gateway.send("GET /\nCookie: a=b\nCookie: c=d\nAccept: e\nAccept: f");
+    assert_eq!(asked.borrow().len(), 1, "these are lists");
 }
 
 /// What the route's service sees of this field.
@@ -386,6 +393,18 @@ fn a_caller_is_never_remembered_beyond_the_end_of_their_token() {
             gateway.send(&request);
             assert_eq!(asked.borrow().len(), times, "{place}");
         }
+    }
+}
+
+#[test]
+fn a_large_token_ends_too() {
+    let claims = json!({ "exp": WALL.as_secs() + 1, "groups": "g".repeat(20_000) });
+    let token = Signer::secret("HS256", &[7; 32]).token(&claims);
+    let (gateway, asked) = asking("cache: 2m", |_| Ok(answer(200, "")));
+    for times in 1..=2 {
+        assert_eq!(gateway.send(&format!("GET /\nAuthorization: Bearer {token}")).said, "pass");
+        assert_eq!(asked.borrow().len(), times);
+        gateway.world.advance(Duration::from_secs(1));
     }
 }
 
@@ -708,6 +727,11 @@ fn mistakes_are_told_where_they_stand() {
             "headers: [x_forwarded_uri]",
             "error: v.headers[0]: `x_forwarded_uri` is what the gateway says itself, see `tell`",
         ),
+        (
+            "headers: [Authorization]",
+            "error: v.headers[0]: `authorization` is sent already: it is what callers show, see `in`",
+        ),
+        ("in: ['cookie:a'], headers: [authorization]", ""),
         ("headers: [a, a]", "error: v.headers[1]: `a` is there twice"),
         ("tell: [uri, path]", "error: v.tell[1]: `x-forwarded-uri` is told twice"),
         (
