@@ -156,6 +156,30 @@ fn sub_requests_have_nothing_of_the_client_that_was_not_named() {
 }
 
 #[test]
+fn the_auth_service_is_told_the_one_path_that_routes_are_found_by_and_not_what_is_made_of_it() {
+    let (auth, app) = (Backend::scripted(knows("")), Backend::echo());
+    let rewritten = yaml(&auth.url(), "", &app).replace(
+        "/open }, service: app, auth: none",
+        "/open }, service: app, auth: central, rewrite: { strip_prefix: /open }",
+    );
+    let gateway = Gateway::run(&rewritten);
+    for asked in ["/admin/../open/%61?x=%61&token=t", "/open//./a?x=%61&token=t", "http://h.test/open/a?x=%61&token=t"]
+    {
+        let request =
+            format!("HEAD {asked} HTTP/1.1\r\nHost: h.test\r\nAuthorization: Bearer t\r\nConnection: close\r\n\r\n");
+        gateway.connect().send(&request).head();
+    }
+    let told = auth.requests();
+    assert_eq!(told.len(), 3);
+    for told in &told {
+        let fields = ["x-forwarded-method", "x-forwarded-uri", "x-forwarded-host"].map(|name| told.field(name));
+        assert_eq!(fields, [Some("HEAD"), Some("/open/a?x=%61&token=t"), Some("h.test")]);
+    }
+    let targets: Vec<String> = app.requests().iter().map(|request| request.head.target().to_owned()).collect();
+    assert_eq!(targets, ["/a?x=%61&token=t"; 3]);
+}
+
+#[test]
 fn redirects_of_the_auth_service_are_neither_followed_nor_passed_on() {
     let (elsewhere, app) = (Backend::scripted(knows("")), Backend::echo());
     let reply =
@@ -218,8 +242,26 @@ fn whoever_waits_is_served_when_the_client_that_asked_goes_away() {
 fn an_auth_service_that_hangs_makes_nobody_wait_for_longer_than_that_is_written() {
     let ((_tell, told), app) = (channel(), Backend::echo());
     let auth = Backend::scripted(when_told(told, ok("")));
-    let gateway = gateway(&auth.url(), "timeout: 300ms", &app);
-    assert_eq!(code(&with(&gateway, "/", "t")), said(503, "auth_unavailable"));
+    let strict = gateway(&auth.url(), "timeout: 300ms", &app);
+    assert_eq!(code(&with(&strict, "/", "t")), said(503, "auth_unavailable"));
+    assert!(app.requests().is_empty());
+    let open = gateway(&auth.url(), "timeout: 300ms, on_unavailable: allow", &app);
+    assert_eq!(with(&open, "/", "t").status(), 200, "that is an outage");
+}
+
+#[test]
+fn a_refusal_that_is_too_long_or_breaks_off_lets_nobody_in() {
+    let app = Backend::echo();
+    let long = format!("HTTP/1.1 401 Unauthorized\r\nContent-Length: 70000\r\n\r\n{}", "x".repeat(70_000));
+    let cut = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 70\r\nConnection: close\r\n\r\nx".to_owned();
+    for refusal in [long, cut] {
+        let auth = Backend::scripted(move |conn| {
+            conn.request();
+            conn.send(&refusal);
+        });
+        let gateway = gateway(&auth.url(), "on_unavailable: allow", &app);
+        assert_eq!(code(&with(&gateway, "/", "t")), said(503, "auth_unavailable"));
+    }
     assert!(app.requests().is_empty());
 }
 

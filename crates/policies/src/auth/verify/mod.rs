@@ -389,9 +389,10 @@ impl Tell {
     }
 }
 
-/// With the port.
+/// With the port. Of several that a trusted proxy has sent, the last is its own.
 fn host(exchange: &Exchange) -> &str {
     let fields = &exchange.head.fields;
-    let told = if exchange.peer.trusted { fields.text(Known::XForwardedHost) } else { None };
+    let told = if exchange.peer.trusted { fields.tokens(Known::XForwardedHost).last() } else { None };
+    let told = told.and_then(|host| std::str::from_utf8(host).ok());
     told.or_else(|| fields.text(Known::Host)).unwrap_or_default()
 }

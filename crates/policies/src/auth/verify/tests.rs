@@ -110,6 +110,11 @@ fn a_trusted_proxy_says_who_the_client_is() {
             .ends_with("x-forwarded-host: shop.example.com\nx-forwarded-proto: https\nx-forwarded-for: 203.0.113.7"),
         "{asked:?}"
     );
+    for forged in ["forged, shop.example.com", "forged\nX-Forwarded-Host: shop.example.com"] {
+        gateway.send(&format!("{GOOD}\nX-Forwarded-Host: {forged}"));
+        let last = asked.borrow().last().unwrap().clone();
+        assert!(last.contains("x-forwarded-host: shop.example.com\n") && !last.contains("forged"), "{last}");
+    }
 }
 
 #[test]
