@@ -126,7 +126,8 @@ impl Gateway {
         })
     }
 
-    async fn exchange(&self, request: &str) -> Sent {
+    /// The same, for what comes of it.
+    pub(crate) async fn exchange(&self, request: &str) -> Sent {
         let mut exchange = self.open(request);
         let mut params = Params::new();
         let found = self.router.find(&tidegate_core::route::Head::of(&exchange), &mut params);

@@ -232,8 +232,11 @@ impl<T: Clone> Elsewhere<T> {
         self.tally.asked();
         let retry = self.terms.retry.as_ref();
         let call = Call { head, body, deadline, retry, most: MOST_BYTES };
+        let began = world.now();
         let answered = world.call(&self.terms.service, call).await;
-        let may_be_well = self.notice(&answered);
+        // After a long wait for a turn too little time may be left for a service that is well: anybody can make the queue that long.
+        let had_time = deadline.saturating_duration_since(began) * 2 >= self.terms.timeout;
+        let may_be_well = self.notice(&answered, had_time || world.now() < deadline);
         let judged = answered.map_err(|error| error.to_string()).and_then(|answer| judge(&answer));
         judged.map_err(|cause| Unavailable { cause: cause.into(), may_be_well })
     }
@@ -265,10 +268,12 @@ impl<T: Clone> Elsewhere<T> {
         Unavailable { cause: cause.into(), may_be_well: !self.is_down.load(Relaxed) }
     }
 
-    /// Whether it may be well. Operators are told when it goes away and when it comes back, and not of every request.
-    fn notice(&self, answered: &Result<Answer, CallError>) -> bool {
+    /// Whether it may be well, if it `could` have answered. Operators are told when it goes away and when it comes back, and not of every
+    /// request.
+    fn notice(&self, answered: &Result<Answer, CallError>, could: bool) -> bool {
         let gone = match answered {
             Err(CallError::Unasked(_)) => return !self.is_down.load(Relaxed),
+            Err(CallError::Down(_)) if !could => return !self.is_down.load(Relaxed),
             Err(CallError::Down(cause)) => Some(cause.clone()),
             Ok(answer) => is_gone(answer),
             Err(CallError::Odd(_)) => None,

@@ -610,6 +610,33 @@ fn whoever_floods_a_service_that_is_well_does_not_slip_through() {
 }
 
 #[test]
+fn a_service_that_is_asked_too_late_to_answer_is_no_outage() {
+    for (waits, expected) in [(1001, "503 auth_unavailable"), (1000, "pass")] {
+        for cache in ["", "cache: 1m, "] {
+            let (gateway, _) = service(&format!("{cache}concurrency: 1, on_unavailable: allow"));
+            let said = Rc::new(RefCell::new(String::new()));
+            gateway.world.slow(true);
+            let mut first = vec![gateway.sending(BAD)];
+            gateway.world.turn(&mut first);
+            let kept = Rc::clone(&said);
+            let mut second: Vec<Local<'_, ()>> = vec![Box::pin(async {
+                let sent = gateway.exchange(BAD).await;
+                *kept.borrow_mut() = sent.said;
+            })];
+            gateway.world.turn(&mut second);
+            gateway.world.advance(Duration::from_millis(waits));
+            drop(first);
+            gateway.world.turn(&mut second);
+            assert_eq!((second.len(), gateway.world.called()), (1, 2));
+            gateway.world.advance(Duration::from_millis(2000 - waits));
+            gateway.world.turn(&mut second);
+            drop(second);
+            assert!(said.borrow().starts_with(expected), "{waits} {cache}: {said:?}");
+        }
+    }
+}
+
+#[test]
 fn an_odd_answer_is_no_outage() {
     for (status, expected) in
         [(400, "503"), (404, "503"), (429, "503"), (500, "503"), (502, "pass"), (503, "pass"), (504, "pass")]
