@@ -235,7 +235,7 @@ impl Asking {
     /// Fields that are sent and of which a request may have one: of two, the service may look at one and the route's service at the other.
     fn single(&self) -> impl Iterator<Item = &str> {
         let shown = self.credentials.iter().filter_map(|credential| match credential {
-            // There may be several, of which each has other cookies (RFC 9113, 8.2.3).
+            // There may be several, of which each has other cookies (RFC 9113, 8.2.3), and browsers send those of one name for several paths.
             Credential::Header(name) if !name.eq_ignore_ascii_case("cookie") => Some(&**name),
             Credential::Header(_) | Credential::Cookie(_) | Credential::Query(_) => None,
         });
@@ -264,10 +264,14 @@ impl Asking {
             301 | 302 | 303 | 307 | 308 if self.redirects => Verdict::Redirect(status, self.redirection(answer)?),
             status => return Err(format!("the answer is {status}")),
         };
-        let for_client = match &verdict {
-            Verdict::Known(..) => None,
-            Verdict::Unknown(fields) | Verdict::Forbidden(fields) | Verdict::Redirect(_, fields) => Some(fields),
+        let (for_client, for_service) = match &verdict {
+            Verdict::Known(_, told) => (None, &told[..]),
+            Verdict::Unknown(fields) | Verdict::Forbidden(fields) | Verdict::Redirect(_, fields) => {
+                (Some(fields), &[][..])
+            }
         };
+        // A token that was exchanged for another one may end before it.
+        let ends = for_service.iter().filter_map(|(_, value)| end_of(value)).chain(ends).min();
         // A cookie is for one browser, and what a login begins with is for one login.
         let alone = matches!(verdict, Verdict::Redirect(..))
             || for_client.is_some_and(|fields| fields.contains(Known::SetCookie));

@@ -284,6 +284,20 @@ fn a_token_may_be_exchanged_for_another_one() {
 }
 
 #[test]
+fn a_token_from_the_service_is_not_told_beyond_its_end() {
+    let inner = Signer::secret("HS256", &[7; 32]).token(&json!({ "exp": WALL.as_secs() + 10 }));
+    let (gateway, asked) = asking("headers_to_service: [authorization], cache: 2m", move |_| {
+        Ok(answer(200, &format!("authorization: Bearer {inner}")))
+    });
+    for (after, times) in [(0, 1), (9, 1), (1, 2)] {
+        gateway.world.advance(Duration::from_secs(after));
+        let sent = gateway.send(GOOD);
+        assert_eq!((&*sent.said, asked.borrow().len()), ("pass", times));
+        assert_eq!(sent.exchange.identity.unwrap().expires, None, "that is another token");
+    }
+}
+
+#[test]
 fn a_login_page_is_passed_on_where_that_is_written_and_never_shared() {
     let says = |_: &str| Ok(answer(302, "location: https://login.test/?state=1\nset-cookie: state=1\nx-user-id: root"));
     let (gateway, asked) = asking("redirects: on, headers_to_client: [set-cookie], cache: 1m", says);
