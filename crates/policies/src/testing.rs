@@ -138,7 +138,8 @@ impl Gateway {
         })
     }
 
-    async fn exchange(&self, request: &str) -> Sent {
+    /// The same, for what comes of it.
+    pub(crate) async fn exchange(&self, request: &str) -> Sent {
         let mut exchange = self.open(request);
         let mut params = Params::new();
         let found = self.router.find(&tidegate_core::route::Head::of(&exchange), &mut params);
@@ -223,17 +224,21 @@ pub(crate) struct FakeWorld {
     spawned: RefCell<Vec<Local<'static, ()>>>,
     drawn: Cell<u128>,
     blocked: Cell<usize>,
+    called: Cell<usize>,
+    is_slow: Cell<bool>,
 }
 
 impl Default for FakeWorld {
     fn default() -> Self {
-        let nobody = |service: &str, _: &Call<'_>| Err(CallError(format!("nobody answers for {service}")));
+        let nobody = |service: &str, _: &Call<'_>| Err(CallError::Down(format!("nobody answers for {service}")));
         Self {
             clock: ManualClock::new(WALL),
             services: RefCell::new(Box::new(nobody)),
             spawned: RefCell::default(),
             drawn: Cell::new(0),
             blocked: Cell::new(0),
+            called: Cell::new(0),
+            is_slow: Cell::new(false),
         }
     }
 }
@@ -242,6 +247,16 @@ impl FakeWorld {
     /// Has services answer like this.
     pub(crate) fn answering(&self, answer: impl FnMut(&str, &Call<'_>) -> Result<Answer, CallError> + 'static) {
         *self.services.borrow_mut() = Box::new(answer);
+    }
+
+    /// From now on services wait with their answers, or no longer.
+    pub(crate) fn slow(&self, is_slow: bool) {
+        self.is_slow.set(is_slow);
+    }
+
+    /// How often services were called.
+    pub(crate) fn called(&self) -> usize {
+        self.called.get()
     }
 
     /// Moves the clock on.
@@ -303,7 +318,17 @@ impl World for FakeWorld {
     }
 
     fn call<'a>(&'a self, service: &'a str, call: Call<'a>) -> Local<'a, Result<Answer, CallError>> {
-        Box::pin(async move { (self.services.borrow_mut())(service, &call) })
+        Box::pin(async move {
+            self.called.set(self.called.get() + 1);
+            let is_late = || self.now() >= call.deadline;
+            let wait =
+                |_: &mut Context<'_>| if self.is_slow.get() && !is_late() { Poll::Pending } else { Poll::Ready(()) };
+            std::future::poll_fn(wait).await;
+            if is_late() {
+                return Err(CallError::Down("there was no answer in time".to_owned()));
+            }
+            (self.services.borrow_mut())(service, &call)
+        })
     }
 
     fn blocking(&self, work: Box<dyn FnOnce() + Send>) -> Local<'_, ()> {

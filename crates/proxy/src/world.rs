@@ -1,6 +1,6 @@
 //! What the gates and jobs of policies may ask of the thread that they run on.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use tidegate_core::policy::{Answer, Call, CallError, Job, Local, World};
 use crate::alarm::{Alarm, pause, until};
 use crate::snapshot::Snapshot;
 use crate::tasks::{Task, blocking, spawn_local};
-use crate::upstream::attempt::Attempt;
+use crate::upstream::attempt::{Attempt, Failure};
 use crate::upstream::call::Tried;
 use crate::upstream::means::Means;
 use crate::upstream::service::{Plan, Service};
@@ -155,7 +155,7 @@ async fn run(job: Arc<dyn Job>, world: Rc<Aside>) {
 }
 
 fn unknown(service: &str) -> CallError {
-    CallError(format!("there is no service `{service}`"))
+    CallError::Unasked(format!("there is no service `{service}`"))
 }
 
 async fn sleep(means: &Means, until: Instant) {
@@ -174,13 +174,40 @@ async fn ask(service: &Rc<Service>, call: Call<'_>, means: &Means) -> Result<Ans
     let mut attempt = Attempt::undriven(&head, Body::full(body), service.plan.config.timeouts, (means, &alarm));
     attempt.deadline = Some(deadline);
     attempt.retry = retry;
-    let mut tried = Tried::default();
+    let (mut tried, has_begun) = (Tried::default(), Cell::new(false));
     let answered = until(&means.clock, deadline, async {
-        let reply = service.call(&mut attempt, &mut tried).await.map_err(|failure| CallError(failure.to_string()))?;
+        let reply = service.call(&mut attempt, &mut tried).await.map_err(|failure| failed(&failure))?;
+        has_begun.set(true);
         let body = collect(reply.body, most).await?;
         Ok(Answer { status: reply.head.status, fields: reply.head.fields, body })
     });
-    answered.await.unwrap_or_else(|| Err(CallError("there was no answer in time".to_owned())))
+    answered.await.unwrap_or_else(|| {
+        let error = if has_begun.get() { CallError::Odd } else { CallError::Down };
+        Err(error("there was no answer in time".to_owned()))
+    })
+}
+
+/// What it means that no reply has begun.
+fn failed(failure: &Failure) -> CallError {
+    let error = match failure {
+        Failure::Saturated
+        | Failure::PoolExhausted
+        | Failure::DeadlinePassed { at_fault: false }
+        | Failure::Request(_) => CallError::Unasked,
+        Failure::Malformed(_) => CallError::Odd,
+        Failure::NoEndpoint { .. }
+        | Failure::CircuitOpen { .. }
+        | Failure::Resolve(_)
+        | Failure::Connect(_)
+        | Failure::ConnectTimeout
+        | Failure::Broken { .. }
+        | Failure::WriteTimeout
+        | Failure::ReadTimeout
+        | Failure::DeadlinePassed { at_fault: true }
+        | Failure::TryTimeout
+        | Failure::GivenUp => CallError::Down,
+    };
+    error(failure.to_string())
 }
 
 async fn collect(mut body: Body, most: usize) -> Result<Bytes, CallError> {
@@ -188,11 +215,11 @@ async fn collect(mut body: Body, most: usize) -> Result<Bytes, CallError> {
     loop {
         match poll_fn(|cx| body.poll_frame(cx)).await {
             Some(Ok(Frame::Data(data))) if all.len() + data.len() > most => {
-                return Err(CallError(format!("the answer is longer than {most} bytes")));
+                return Err(CallError::Odd(format!("the answer is longer than {most} bytes")));
             }
             Some(Ok(Frame::Data(data))) => all.extend_from_slice(&data),
             Some(Ok(Frame::Trailers(_))) => {}
-            Some(Err(error)) => return Err(CallError(error.to_string())),
+            Some(Err(error)) => return Err(CallError::Odd(error.to_string())),
             None => return Ok(all.freeze()),
         }
     }

@@ -33,3 +33,4 @@ mod telemetry;
 mod tls;
 mod trust;
 mod upstreams;
+mod verify;

@@ -63,13 +63,22 @@ pub struct Answer {
     pub body: Bytes,
 }
 
-/// Why there is no answer, or not all of it, in words for the log.
+/// Why there is no answer that could be used, in words for the log. A policy that lets something pass during an outage does so for the first of
+/// these alone: the others may be a caller's doing.
 #[derive(Debug, Clone)]
-pub struct CallError(pub String);
+pub enum CallError {
+    /// The service does not answer: nobody could be reached, or nothing came in time.
+    Down(String),
+    /// It has answered, and that is too long, breaks off or breaks the protocol.
+    Odd(String),
+    /// It was not asked: it has as many requests as it may have at once, or nobody knows it.
+    Unasked(String),
+}
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let (Self::Down(cause) | Self::Odd(cause) | Self::Unasked(cause)) = self;
+        f.write_str(cause)
     }
 }
 

@@ -3,14 +3,18 @@
 mod api_key;
 mod assumed;
 mod basic;
+mod bearer;
 mod client_cert;
 mod credential;
+mod elsewhere;
 mod failures;
+mod introspect;
 mod jwt;
 mod key_store;
 pub(crate) mod mapping;
 mod oidc;
 mod route;
+mod verify;
 mod way;
 
 use std::collections::HashMap;
@@ -19,8 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use tidegate_config::Config;
 use tidegate_config::config::Route;
 use tidegate_config::policy::{Entries, Place, Reading};
@@ -32,9 +35,11 @@ pub use self::assumed::{Assumed, assumed};
 use self::basic::BasicFile;
 use self::client_cert::ClientCertFile;
 pub(crate) use self::failures::AuthFailures;
+use self::introspect::IntrospectFile;
 use self::jwt::JwtFile;
 use self::oidc::OidcFile;
 pub(crate) use self::route::{Asked, RouteAuth, nothing_shown};
+use self::verify::VerifyFile;
 pub(crate) use self::way::Way;
 use self::way::{Kind, Meant};
 use crate::policy::{Policy, Setup};
@@ -54,24 +59,12 @@ pub(crate) struct WayFile {
     client_cert: Option<ClientCertFile>,
     /// By a signed token.
     jwt: Option<JwtFile>,
-    /// Not supported yet.
-    #[schemars(with = "Option<()>")]
-    verify: Option<Later>,
+    /// By what a service says of the request.
+    verify: Option<VerifyFile>,
+    /// By a token that its issuer is asked about.
+    introspect: Option<IntrospectFile>,
     /// People who log in at an OpenID Connect provider with their browser.
     oidc: Option<OidcFile>,
-    /// Not supported yet.
-    #[schemars(with = "Option<()>")]
-    introspect: Option<Later>,
-}
-
-/// A kind of way that a later version brings: whoever writes it relies on it, so it is refused and never passed over.
-#[derive(Debug)]
-struct Later;
-
-impl<'de> Deserialize<'de> for Later {
-    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-        Err(D::Error::custom("this kind of way is not supported yet"))
-    }
 }
 
 impl WayFile {
@@ -81,11 +74,10 @@ impl WayFile {
         kinds.add("basic", self.basic);
         kinds.add("client_cert", self.client_cert);
         kinds.add("jwt", self.jwt);
+        kinds.add("verify", self.verify);
+        kinds.add("introspect", self.introspect);
         kinds.add("oidc", self.oidc);
-        let Kinds { mut written, meant, .. } = kinds;
-        // What is written here was refused when it was read.
-        let later = [("verify", self.verify), ("introspect", self.introspect)];
-        written.extend(later.map(|(key, later)| (key, later.is_some())));
+        let Kinds { written, meant, .. } = kinds;
         reading.one_of(at, &written, "a way is one of these");
         meant
     }
@@ -115,8 +107,13 @@ pub(crate) type Ways = Vec<(Arc<str>, Path, Box<dyn Meant>)>;
 impl Policy for Auth {
     const KEY: &'static str = "auth";
     const PLACE: Place = Place::Top;
-    const SECRETS: &'static [[&'static str; 2]] =
-        &[["api_key", "inline"], ["jwt", "secret"], ["oidc", "client_secret"], ["oidc", "cookie_secret"]];
+    const SECRETS: &'static [[&'static str; 2]] = &[
+        ["api_key", "inline"],
+        ["jwt", "secret"],
+        ["introspect", "client_secret"],
+        ["oidc", "client_secret"],
+        ["oidc", "cookie_secret"],
+    ];
     const EXAMPLE: &'static str = "\
 auth:
   keys: { api_key: { inline: [{ key: a-key-of-the-build-machine, user: ci, roles: [deploy] }] } }

@@ -213,18 +213,27 @@ impl Authenticate {
                 exchange.identity = Some(identity);
                 ControlFlow::Break(Ok(()))
             }
-            Finding::Bad(bad) => {
-                if let Some(failures) = &self.failures {
-                    failures.count(exchange.client, world.now());
-                }
-                asking.refused.get_or_insert_with(|| refused(way, bad));
-                match self.bad {
-                    BadFile::Refuse => ControlFlow::Break(Err(self.refusal(std::mem::take(asking)))),
-                    BadFile::Next => ControlFlow::Continue(()),
-                }
-            }
+            Finding::Bad(bad) => self.deny(refused(way, bad), asking, (exchange, world)),
+            Finding::Denied(rejection) => self.deny(*rejection, asking, (exchange, world)),
             Finding::Answered(reply) => ControlFlow::Break(Err(Stop::Answer(reply))),
             Finding::Refused(rejection) => ControlFlow::Break(Err(Stop::Refuse(rejection))),
+        }
+    }
+
+    /// What becomes of a request whose credential proves nothing.
+    fn deny(
+        &self,
+        rejection: Rejection,
+        asking: &mut Asking,
+        (exchange, world): (&Exchange, &dyn World),
+    ) -> ControlFlow<Verdict> {
+        if let Some(failures) = &self.failures {
+            failures.count(exchange.client, world.now());
+        }
+        asking.refused.get_or_insert(rejection);
+        match self.bad {
+            BadFile::Refuse => ControlFlow::Break(Err(self.refusal(std::mem::take(asking)))),
+            BadFile::Next => ControlFlow::Continue(()),
         }
     }
 

@@ -68,7 +68,9 @@ pub(crate) enum Finding {
     Known(Arc<Identity>),
     /// What it shows proves nothing.
     Bad(Bad),
-    /// The request is for the way itself, which has answered it.
+    /// The same, where somebody else has said so, in their words.
+    Denied(Box<Rejection>),
+    /// The request is for the way itself, or the caller must do something else first: with this it is answered.
     Answered(Box<Reply>),
     /// Nobody can tell now, or something else stands against it: with this the request is refused.
     Refused(Box<Rejection>),

@@ -258,7 +258,7 @@ mod tests {
                 assert_eq!((service, &*call.head.target), ("auth/main", "/keys"));
                 assert_eq!(call.head.method, Method::GET);
                 provider.asked.set(provider.asked.get() + 1);
-                let body = provider.publishes.borrow().clone().ok_or(CallError("it is down".to_owned()))?;
+                let body = provider.publishes.borrow().clone().ok_or(CallError::Down("it is down".to_owned()))?;
                 Ok(Answer { status: StatusCode::OK, fields: Fields::new(), body: body.into() })
             });
             world

@@ -9,7 +9,7 @@ use tidegate_config::Config;
 use tidegate_config::problem::{Path, Problems};
 use tidegate_core::exchange::{Exchange, Reply};
 use tidegate_core::policy::{
-    Call, Chain, Decision, Gate, Guarded, Job, Link, Local, Phase, Policies, Shared, Stop, Table, World,
+    Call, CallError, Chain, Decision, Gate, Guarded, Job, Link, Local, Phase, Policies, Shared, Stop, Table, World,
 };
 use tidegate_core::rejection::{Rejection, RejectionKind};
 use tidegate_http1::{RequestHead, ResponseHead};
@@ -88,7 +88,12 @@ async fn ask(world: &dyn World) -> Result<(), Stop> {
         Ok(answer) if answer.body == "pass" => Ok(()),
         Ok(answer) => Err(Rejection::new(RejectionKind::Forbidden, "judged", answer.status.to_string()).into()),
         Err(error) => {
-            Err(Rejection::new(RejectionKind::Unavailable, "no_judge", "Nobody can tell").cause(error.0).into())
+            let code = match error {
+                CallError::Down(_) => "judge_down",
+                CallError::Odd(_) => "judge_odd",
+                CallError::Unasked(_) => "judge_unasked",
+            };
+            Err(Rejection::new(RejectionKind::Unavailable, code, "Nobody can tell").cause(error.to_string()).into())
         }
     }
 }
@@ -229,7 +234,7 @@ fn a_service_that_does_not_answer_a_gate_in_time_is_not_waited_for() {
         judge.hear_until("who?").await;
         world.pass(Duration::from_secs(2)).await;
         let answer = client.answer().await;
-        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("no_judge"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("judge_down"), "{answer}");
     });
 }
 
@@ -241,7 +246,39 @@ fn an_answer_longer_than_a_gate_wants_is_not_taken() {
         let (_, mut judge) = world.called().await;
         judge.hear_until("who?").await;
         judge.say("HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\naaaaaaaaaaaaaaaaa").await;
-        assert!(client.answer().await.contains("no_judge"));
+        assert!(client.answer().await.contains("judge_odd"));
+    });
+}
+
+#[test]
+fn an_answer_that_is_no_answer_is_no_outage() {
+    for said in ["HTTP/1.1 401 No\r\nContent-Length: 9\r\n\r\npa", "HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n"] {
+        tell_by(TWO, &Obliging, move |world| async move {
+            let mut client = world.client();
+            client.say(&request("/a", "x-do: ask\r\n")).await;
+            let (_, mut judge) = world.called().await;
+            judge.hear_until("who?").await;
+            judge.say(said).await;
+            world.pass(Duration::from_secs(2)).await;
+            let answer = client.answer().await;
+            assert!(answer.contains("judge_odd"), "{said}: {answer}");
+        });
+    }
+}
+
+#[test]
+fn a_service_that_has_no_room_for_a_question_is_no_outage() {
+    let one_at_once = TWO.replace("judge.test:80, ", "judge.test:80, concurrency: { max: 1, queue: 0 }, ");
+    tell_by(&one_at_once, &Obliging, |world| async move {
+        let (mut first, mut second) = (world.client(), world.client());
+        first.say(&request("/a", "x-do: ask\r\n")).await;
+        let (_, mut judge) = world.called().await;
+        judge.hear_until("who?").await;
+        second.say(&request("/a", "x-do: ask\r\n")).await;
+        let answer = second.answer().await;
+        assert!(answer.contains("judge_unasked"), "{answer}");
+        judge.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno").await;
+        assert!(first.answer().await.contains("judged"));
     });
 }
 

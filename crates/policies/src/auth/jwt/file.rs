@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tidegate_config::config::Key;
 use tidegate_config::policy::{KeyFile, Reading};
 use tidegate_config::problem::{Path, Problem};
 use tidegate_config::value::{self, Name};
 use tidegate_core::policy::Job;
 
 use super::cache::Cache;
-use super::{Jwt, Place, Tokens};
-use crate::auth::credential::Credential;
+use super::{Jwt, Tokens};
+use crate::auth::bearer::Place;
 use crate::auth::mapping::{Mapping, MappingFile};
 use crate::auth::way::{Kind, Meant, Way};
 use crate::policy::Setup;
@@ -132,7 +131,7 @@ impl Meant for Meaning {
 
 impl Kind for JwtFile {
     fn mean(self, name: &Arc<str>, at: &Path, reading: &mut Reading<'_, '_>) -> Option<Box<dyn Meant>> {
-        let places = self.read_places(at, reading);
+        let places = Place::read(&self.places, &at.join("in"), reading);
         let leeway = self.leeway.map_or(Duration::from_secs(30), |leeway| leeway.0);
         if leeway > MOST_LEEWAY {
             reading.error(&at.join("leeway"), "clocks may not differ by more than 60s");
@@ -172,25 +171,6 @@ impl Kind for JwtFile {
 }
 
 impl JwtFile {
-    fn read_places(&self, at: &Path, reading: &mut Reading<'_, '_>) -> Vec<Place> {
-        if self.places.is_empty() {
-            return vec![Place::Bearer];
-        }
-        let (places, at) = (&self.places, at.join("in"));
-        let mut found = Vec::with_capacity(places.len());
-        for (position, place) in places.iter().enumerate() {
-            match place {
-                KeyFile(Key::Header(name)) if name.eq_ignore_ascii_case("authorization") => found.push(Place::Bearer),
-                place => {
-                    let at = reading.item(&at, position);
-                    let read = Credential::read(std::slice::from_ref(place), &at, reading);
-                    found.extend(read.into_iter().map(Place::Bare));
-                }
-            }
-        }
-        found
-    }
-
     fn read_algorithms(&self, at: &Path, reading: &mut Reading<'_, '_>) -> Vec<Algorithm> {
         let with_secret = !self.secret.is_empty();
         if self.algorithms.is_empty() {

@@ -6,20 +6,18 @@ mod file;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use tidegate_core::exchange::Exchange;
 use tidegate_core::identity::Identity;
 use tidegate_core::policy::World;
 use tidegate_core::rejection::{Rejection, RejectionKind};
-use tidegate_http1::Known;
 
 use self::cache::{Cache, Print};
 pub(crate) use self::file::{JwtFile, may_be_changed_on_its_way};
-use super::credential::Credential;
+use super::bearer::{self, Malformed, Place};
 use super::mapping::Mapping;
-use super::way::{Bad, Finding, Proof, Way};
+use super::way::{Finding, Proof, Way};
 use crate::shared::claims::Rules;
 use crate::shared::jwks::Keys;
 use crate::shared::jws::{self, Flaw, Token, Unverified};
@@ -42,53 +40,6 @@ pub(crate) struct Tokens {
     algorithms: Vec<Algorithm>,
     rules: Rules,
     mapping: Mapping,
-}
-
-/// Where a token may be.
-#[derive(Debug, Clone)]
-enum Place {
-    /// In `Authorization`, after the scheme `Bearer`.
-    Bearer,
-    /// Anywhere else, with nothing around it.
-    Bare(Credential),
-}
-
-/// There is something where a token may be, and it has not the form of one.
-struct Malformed;
-
-impl Place {
-    fn token<'e>(&self, exchange: &'e Exchange) -> Result<Option<Cow<'e, [u8]>>, Malformed> {
-        match self {
-            Self::Bearer => {
-                let mut values = exchange.head.fields.values(Known::Authorization);
-                match (values.next(), values.next()) {
-                    (None, _) => Ok(None),
-                    (Some(value), None) => Ok(bearer(value)?.map(Cow::Borrowed)),
-                    (Some(_), Some(_)) => Err(Malformed),
-                }
-            }
-            Self::Bare(credential) => {
-                let (mut found, mut count) = (None, 0);
-                credential.visit(exchange, |value| {
-                    count += 1;
-                    found = Some(Cow::Owned(value.to_vec()));
-                });
-                if count > 1 { Err(Malformed) } else { Ok(found) }
-            }
-        }
-    }
-}
-
-/// The token in `Bearer TOKEN` (RFC 6750, 2.1); `None` where there is another scheme. The scheme's case does not matter.
-fn bearer(value: &[u8]) -> Result<Option<&[u8]>, Malformed> {
-    let mut parts = value.splitn(2, |byte| *byte == b' ');
-    let (scheme, token) = (parts.next().unwrap_or_default(), parts.next().map(<[u8]>::trim_ascii));
-    let is_bearer = scheme.eq_ignore_ascii_case(b"bearer");
-    match token {
-        Some(token) if is_bearer && !token.is_empty() && !token.contains(&b' ') => Ok(Some(token)),
-        Some(_) if !is_bearer => Ok(None),
-        _ => Err(Malformed),
-    }
 }
 
 impl Jwt {
@@ -116,20 +67,15 @@ impl Jwt {
     fn conclude(&self, verified: Result<Arc<Identity>, Unverified>) -> Finding {
         match verified {
             Ok(identity) => Finding::Known(identity),
-            Err(Unverified::Flawed(flaw)) => self.bad(flaw.0, "Invalid token", "invalid_token"),
+            Err(Unverified::Flawed(flaw)) => bearer::invalid(&self.name, flaw.0),
             Err(Unverified::NoKey) if self.keys.now().is_none() => {
                 let detail = "Authentication is not available now";
                 let rejection = Rejection::new(RejectionKind::Unavailable, "auth_unavailable", detail);
                 let cause = format!("the keys of `{}` were never fetched", self.name);
                 Finding::Refused(Box::new(rejection.cause(cause).retry_after(1)))
             }
-            Err(Unverified::NoKey) => self.bad("the token's key is not known", "Invalid token", "invalid_token"),
+            Err(Unverified::NoKey) => bearer::invalid(&self.name, "the token's key is not known"),
         }
-    }
-
-    fn bad(&self, cause: &str, detail: &'static str, error: &str) -> Finding {
-        let challenge = Some(format!("Bearer realm=\"{}\", error=\"{error}\"", self.name));
-        Finding::Bad(Bad { cause: cause.to_owned(), detail, challenge })
     }
 }
 
@@ -149,17 +95,9 @@ impl Tokens {
 
 impl Way for Jwt {
     fn prove<'a>(&'a self, exchange: &'a mut Exchange, world: &'a dyn World) -> Proof<'a> {
-        let found = self.places.iter().find_map(|place| place.token(exchange).transpose());
-        let token = match found {
+        let token = match bearer::token(&self.places, exchange) {
             None => return Proof::Ready(Finding::Absent),
-            Some(Err(Malformed)) => {
-                let detail = "Invalid authorization header format";
-                return Proof::Ready(self.bad(
-                    "there is no single token where it should be",
-                    detail,
-                    "invalid_request",
-                ));
-            }
+            Some(Err(Malformed)) => return Proof::Ready(bearer::malformed(&self.name)),
             Some(Ok(token)) => token,
         };
         match self.verify(&token, world) {
@@ -174,17 +112,12 @@ impl Way for Jwt {
         }
     }
 
-    /// Services may want the token, but not in a URL, which is written down in many places (RFC 6750, 5.3).
     fn conceal(&self, exchange: &mut Exchange) {
-        for place in &self.places {
-            if let Place::Bare(credential @ Credential::Query(_)) = place {
-                credential.remove(exchange);
-            }
-        }
+        bearer::conceal(&self.places, exchange);
     }
 
     fn challenge(&self) -> Option<String> {
-        Some(format!("Bearer realm=\"{}\"", self.name))
+        Some(bearer::challenge(&self.name))
     }
 
     fn describe(&self) -> String {
@@ -195,7 +128,6 @@ impl Way for Jwt {
     }
 
     fn missing(&self) -> &'static str {
-        let has_bearer = self.places.iter().any(|place| matches!(place, Place::Bearer));
-        if has_bearer { "Missing authorization header" } else { "Missing token" }
+        bearer::missing(&self.places)
     }
 }

@@ -69,7 +69,7 @@ impl World for Thread {
     }
 
     fn call<'a>(&'a self, _: &'a str, _: Call<'a>) -> Local<'a, Result<Answer, CallError>> {
-        Box::pin(std::future::ready(Err(CallError("there is nobody".to_owned()))))
+        Box::pin(std::future::ready(Err(CallError::Down("there is nobody".to_owned()))))
     }
 
     fn blocking(&self, work: Box<dyn FnOnce() + Send>) -> Local<'_, ()> {
