@@ -15,6 +15,7 @@ use tidegate_core::policy::Job;
 
 use super::browser::is_own_target;
 use super::cookies::Cookies;
+use super::ended::Ended;
 use super::provider::{Client, ClientAuth, Place, Provider, split};
 use super::reach::{Others, nobody_comes_back};
 use super::seal::Seal;
@@ -202,6 +203,8 @@ impl Meant for Meaning {
         Arc::new(Oidc {
             name: Arc::clone(name),
             provider,
+            // Sessions outlast what is asked of the provider and how: so does their end.
+            ended: shared.keep(format!("oidc ended {name} {} {}", place.issuer, client.id), Ended::default),
             scopes: self.scopes.clone(),
             parameters: self.parameters.clone(),
             paths: self.paths.clone(),

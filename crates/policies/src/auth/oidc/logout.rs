@@ -27,7 +27,7 @@ impl Oidc {
         }
         let session = self.session(exchange);
         if let Some(session) = &session {
-            self.provider.ended.add(session.id(), session.latest_end(self.lifetimes), now);
+            self.ended.add(session.id(), session.latest_end(self.lifetimes), now);
         }
         let hint = session.as_ref().and_then(Session::id_token);
         self.cookies.forget_session(exchange);

@@ -25,6 +25,7 @@ use tidegate_core::policy::{Stop, World};
 use tidegate_core::rejection::{Rejection, RejectionKind};
 
 use self::cookies::{Cookies, TooLarge};
+use self::ended::Ended;
 pub(crate) use self::file::OidcFile;
 use self::provider::Provider;
 use self::refresh::Renewal;
@@ -37,6 +38,7 @@ use super::way::{Finding, Proof, Way};
 pub(crate) struct Oidc {
     name: Arc<str>,
     provider: Arc<Provider>,
+    ended: Arc<Ended>,
     /// Separated by spaces.
     scopes: String,
     /// What the provider is told besides.
@@ -71,7 +73,7 @@ impl Oidc {
     fn open(&self, sealed: &[u8], exchange: &Exchange) -> Option<Session> {
         let text = self.seal.open(Purpose::Session, &exchange.host, sealed)?;
         let session: Session = serde_json::from_slice(&text).ok()?;
-        (!self.provider.ended.has(session.id())).then_some(session)
+        (!self.ended.has(session.id())).then_some(session)
     }
 
     /// Has the browser keep a session.
@@ -112,7 +114,7 @@ impl Oidc {
         let now = world.wall();
         match renewal {
             // Its user has logged out meanwhile.
-            _ if self.provider.ended.has(session.id()) => Finding::Absent,
+            _ if self.ended.has(session.id()) => Finding::Absent,
             Renewal::Renewed(renewed) if renewed.is_of(session.subject()) => {
                 session.renewed(&renewed, &self.keeping, now);
                 match self.keep(session.clone(), exchange, now) {
@@ -143,7 +145,7 @@ impl Way for Oidc {
         let (now, worker) = (world.wall(), world.worker());
         // A session is one of its host.
         let print = Print::of(&[&sealed, &b"\0"[..], exchange.host.as_bytes()].concat());
-        let version = self.provider.ended.count();
+        let version = self.ended.count();
         if let Some(known) = self.opened.find(worker, &print, version, now) {
             return Proof::Ready(Finding::Known(known));
         }

@@ -44,6 +44,16 @@ fn a_copy_of_the_cookie_is_worth_nothing_after_a_logout() {
 }
 
 #[test]
+fn a_logout_holds_though_the_provider_is_asked_in_another_manner_now() {
+    let site = Site::new(&yaml(""));
+    site.log_in();
+    let copy = site.with_cookies("GET /page");
+    site.send(OUT);
+    let site = site.reload(&yaml("timeout: 9s, algorithms: [ES256]"));
+    assert!(site.gateway.send(&copy).said.starts_with("401"));
+}
+
+#[test]
 fn a_renewal_that_is_under_way_at_a_logout_brings_nothing_back() {
     let site = Site::new(&yaml(""));
     let mut jobs = site.gateway.jobs();
