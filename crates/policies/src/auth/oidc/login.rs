@@ -20,7 +20,7 @@ use super::provider::Metadata;
 use super::seal::{Purpose, random};
 use super::session::Session;
 use super::tokens::{Refusal, Tokens, error_code, form, is_same};
-use super::{NO_RANDOMNESS, Oidc, unavailable};
+use super::{NO_RANDOMNESS, Oidc, refused, unavailable};
 use crate::auth::way::{Bad, Finding};
 use crate::shared::json::Object;
 
@@ -183,10 +183,6 @@ const FAILED: &str = "The login could not be completed: begin again";
 
 fn bad_request(cause: &str) -> Finding {
     refused(Rejection::new(RejectionKind::BadRequest, "login_failed", FAILED).cause(cause))
-}
-
-fn refused(rejection: Rejection) -> Finding {
-    Finding::Refused(Box::new(rejection))
 }
 
 fn no_randomness() -> Stop {

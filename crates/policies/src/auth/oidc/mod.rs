@@ -103,6 +103,14 @@ impl Oidc {
         Ok(self.cookies.keep_session(exchange, &sealed, age))
     }
 
+    /// What is known of somebody whose session has changed, which the browser is to keep.
+    fn kept(&self, session: Session, exchange: &mut Exchange, now: Duration) -> Finding {
+        match self.keep(session.clone(), exchange, now) {
+            Ok(()) => self.known(session),
+            Err(rejection) => Finding::Refused(rejection),
+        }
+    }
+
     fn known(&self, session: Session) -> Finding {
         Finding::Known(Arc::new(session.identity(&self.name, self.lifetimes)))
     }
@@ -117,17 +125,23 @@ impl Oidc {
             _ if self.ended.has(session.id()) => Finding::Absent,
             Renewal::Renewed(renewed) if renewed.is_of(session.subject()) => {
                 session.renewed(&renewed, &self.keeping, now);
-                match self.keep(session.clone(), exchange, now) {
-                    Ok(()) => self.known(session),
-                    Err(rejection) => Finding::Refused(rejection),
-                }
+                self.kept(session, exchange, now)
             }
             Renewal::Renewed(_) | Renewal::Over => {
                 self.cookies.forget_session(exchange);
                 Finding::Absent
             }
-            Renewal::Unavailable if session.has_access(now) => self.known(session),
-            Renewal::Unavailable => Finding::Refused(Box::new(unavailable("the session cannot be renewed now"))),
+            Renewal::Unavailable(other) => {
+                let has_access = session.has_access(now);
+                let found = match other {
+                    Some(other) => {
+                        session.show_next(&other);
+                        self.kept(session, exchange, now)
+                    }
+                    None => self.known(session),
+                };
+                if has_access { found } else { refused(unavailable("the session cannot be renewed now")) }
+            }
         }
     }
 }
@@ -160,10 +174,7 @@ impl Way for Oidc {
             }
             Due::Seen => {
                 session.see(now);
-                match self.keep(session.clone(), exchange, now) {
-                    Ok(()) => self.known(session),
-                    Err(rejection) => Finding::Refused(rejection),
-                }
+                self.kept(session, exchange, now)
             }
             Due::Renewal(token) => {
                 let token = token.to_owned();
@@ -198,6 +209,10 @@ impl Way for Oidc {
 }
 
 const NO_RANDOMNESS: &str = "the system gives no randomness";
+
+fn refused(rejection: Rejection) -> Finding {
+    Finding::Refused(Box::new(rejection))
+}
 
 /// What is said while the provider cannot be asked.
 fn unavailable(cause: &str) -> Rejection {

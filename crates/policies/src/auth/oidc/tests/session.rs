@@ -267,6 +267,34 @@ fn while_access_cannot_be_renewed_it_holds_until_it_ends_and_the_provider_is_not
 }
 
 #[test]
+fn a_refresh_token_that_replaces_another_is_not_lost_when_the_users_claims_cannot_be_had() {
+    let site = Site::new(&yaml("userinfo: on"));
+    let mut jobs = site.gateway.jobs();
+    site.gateway.world.turn(&mut jobs);
+    site.idp.borrow_mut().userinfo = json!({ "sub": "u1" });
+    renewable(&site, 300);
+    site.log_in();
+    let gives = |token: &str| site.idp.borrow_mut().more = json!({ "refresh_token": token, "expires_in": 300 });
+    gives("r2");
+    site.idp.borrow_mut().userinfo = json!(["not an object"]);
+    site.advance(280);
+    let old = site.with_cookies("GET /page");
+    for _ in 0..3 {
+        assert_eq!(who(&site.send_beside("GET /page", &mut jobs)), "u1", "access has not ended");
+        assert_eq!(who(&site.gateway.send_beside(&old, &mut jobs)), "u1", "also where the old cookie is shown again");
+        assert_eq!(site.asked(), 2, "the provider has its rest");
+    }
+    gives("r3");
+    site.advance(20);
+    assert!(site.send_beside("GET /page", &mut jobs).said.starts_with("503 auth_unavailable"));
+    assert!(site.idp.borrow().asked[2].ends_with("refresh_token=r2"), "a provider takes `r1` for stolen now");
+    site.idp.borrow_mut().userinfo = json!({ "sub": "u1" });
+    site.advance(5);
+    assert_eq!((who(&site.send_beside("GET /page", &mut jobs)), site.asked()), ("u1".to_owned(), 4));
+    assert!(site.idp.borrow().asked[3].ends_with("refresh_token=r3"));
+}
+
+#[test]
 fn nobody_becomes_somebody_else_by_a_renewal() {
     let site = Site::new(&yaml(""));
     let mut jobs = site.gateway.jobs();
