@@ -141,6 +141,12 @@ impl Cookies {
         }
     }
 
+    /// Whether the browser is told to keep or to forget any of them.
+    pub(super) fn are_told(&self, exchange: &Exchange) -> bool {
+        let name = |line: &String| line.split('=').next().is_some_and(|name| self.is_own(name.as_bytes()));
+        exchange.cookies.iter().any(name)
+    }
+
     fn is_own(&self, name: &[u8]) -> bool {
         [&self.host, &self.plain].into_iter().any(|own| {
             let rest = name.strip_prefix(own.as_bytes());

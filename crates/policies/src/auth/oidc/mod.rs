@@ -23,6 +23,7 @@ use http::Method;
 use tidegate_core::exchange::Exchange;
 use tidegate_core::policy::{Stop, World};
 use tidegate_core::rejection::{Rejection, RejectionKind};
+use tidegate_http1::{Known, ResponseHead};
 
 use self::cookies::{Cookies, TooLarge};
 use self::ended::Ended;
@@ -193,6 +194,18 @@ impl Way for Oidc {
 
     fn invite(&self, exchange: &mut Exchange, world: &dyn World) -> Option<Stop> {
         self.begin(exchange, world)
+    }
+
+    /// Nobody else may be given somebody's session by a cache, whatever the service says.
+    fn reply(&self, exchange: &Exchange, reply: &mut ResponseHead) {
+        if self.cookies.are_told(exchange) {
+            // Some caches obey these instead (RFC 9213).
+            for targeted in ["cdn-cache-control", "surrogate-control"] {
+                reply.fields.remove(targeted);
+            }
+            // Cannot fail: it is a field value.
+            reply.fields.set(Known::CacheControl, b"no-store").ok();
+        }
     }
 
     fn describe(&self) -> String {

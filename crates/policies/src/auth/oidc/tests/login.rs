@@ -348,7 +348,7 @@ fn while_the_provider_is_down_pages_get_503_and_logins_begin_as_soon_as_it_is_th
     assert!(site.send(&format!("GET /\n{PAGE}")).said.starts_with("answer 302\n"));
     let state = site.open("/page").parameter("state");
     site.idp.borrow_mut().down = true;
-    assert_eq!(site.come_back(&state).said, down);
+    assert_eq!(site.come_back(&state).said, format!("{down}\ncache-control: no-store"));
 }
 
 #[test]

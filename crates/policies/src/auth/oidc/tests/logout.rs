@@ -114,15 +114,16 @@ fn a_page_of_the_own_host_or_somebodys_own_hand_does() {
 fn a_script_is_not_sent_anywhere() {
     let site = Site::new(&yaml(""));
     site.log_in();
-    assert_eq!(site.send(&format!("{OUT}\nSec-Fetch-Mode: cors")).said, "answer 204");
+    assert_eq!(site.send(&format!("{OUT}\nSec-Fetch-Mode: cors")).said, "answer 204\ncache-control: no-store");
     assert!(site.names().is_empty());
 }
 
 #[test]
 fn a_provider_without_a_logout_leaves_it_to_the_gateway() {
-    for (more, said) in
-        [("", "answer 204"), ("after_logout: /bye", "answer 303\nlocation: /bye\ncache-control: no-store")]
-    {
+    for (more, said) in [
+        ("", "answer 204\ncache-control: no-store"),
+        ("after_logout: /bye", "answer 303\nlocation: /bye\ncache-control: no-store"),
+    ] {
         let mut idp = Idp::new();
         idp.metadata["end_session_endpoint"] = Value::Null;
         let site = Site::down(&yaml(more), idp);

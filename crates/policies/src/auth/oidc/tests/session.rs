@@ -106,6 +106,15 @@ fn a_session_ends_when_nothing_was_asked_for_too_long() {
 }
 
 #[test]
+fn no_cache_may_keep_a_reply_that_has_a_session_in_it() {
+    let site = Site::new(&yaml("idle: 10m"));
+    site.log_in();
+    assert_eq!(site.send("GET /").said, "pass", "other replies are the service's matter");
+    site.advance(80);
+    assert_eq!(site.send("GET /").said, "pass\ncache-control: no-store");
+}
+
+#[test]
 fn a_large_session_takes_several_cookies_and_a_smaller_one_leaves_none_of_them() {
     let site = Site::new(&yaml("keep: [sub, notes]"));
     // It grows by a third twice: claims are in the ID token too.
