@@ -20,6 +20,9 @@ const MOST_PARTS: usize = 4;
 /// Logins that may be under way in one browser.
 pub(super) const MOST_LOGINS: usize = 5;
 
+/// Logins that are looked at: browsers that have opened many tabs at once show more than they may have, and whoever shows more than this is none.
+const MOST_SHOWN: usize = 4 * MOST_LOGINS;
+
 /// Characters of a login's state that its cookie is called by. The others remain a secret of both.
 const CALLED: usize = 8;
 
@@ -110,14 +113,14 @@ impl Cookies {
         query::cookies(&exchange.head.fields, &name).next().map(<[u8]>::to_vec)
     }
 
-    /// All logins that are under way: what their states begin with, and they themselves, sealed.
+    /// The logins that are under way, but no more than a browser could have: what their states begin with, and they themselves, sealed.
     pub(super) fn logins<'e>(&self, exchange: &'e Exchange) -> Vec<(&'e str, &'e [u8])> {
         let prefix = format!("{}{MARK}", self.name(exchange));
         let of_login = |(name, sealed): (&'e [u8], &'e [u8])| {
             let called = std::str::from_utf8(name).ok()?.strip_prefix(&prefix)?;
             (called.len() == CALLED).then_some((called, sealed))
         };
-        pairs(&exchange.head.fields).filter_map(of_login).collect()
+        pairs(&exchange.head.fields).filter_map(of_login).take(MOST_SHOWN).collect()
     }
 
     /// Has the browser keep a login for so long.
