@@ -1,7 +1,7 @@
 //! Access that is renewed: once for each refresh token, however many requests want it, because a provider takes a token once and may take a second
 //! time for a theft (RFC 9700, 4.14.2). It is done beside requests, so that a browser that goes away loses nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -68,7 +68,7 @@ pub(super) struct Refreshes {
 #[derive(Default)]
 struct State {
     flights: HashMap<Print, Flight>,
-    waiting: Vec<(Print, String)>,
+    waiting: VecDeque<(Print, String)>,
 }
 
 struct Flight {
@@ -99,7 +99,7 @@ impl Refreshes {
         }
         let (outcome, receiver) = watch::channel(None);
         state.flights.insert(print, Flight { outcome, until: None });
-        state.waiting.push((print, token.to_owned()));
+        state.waiting.push_back((print, token.to_owned()));
         drop(state);
         self.wanted.notify_one();
         Some(receiver)
@@ -135,11 +135,21 @@ impl Refreshes {
         }
     }
 
-    /// Some of those that wait.
+    /// Some of those that somebody waits for. The others are forgotten: a token that was not shown is as good as before, and a new one would
+    /// be lost.
     fn take(&self, most: usize) -> Vec<(Print, String)> {
         let mut state = self.state();
-        let count = state.waiting.len().min(most);
-        state.waiting.drain(..count).collect()
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some((print, token)) = state.waiting.pop_front()
+        {
+            if state.flights.get(&print).is_some_and(|flight| flight.outcome.receiver_count() > 0) {
+                taken.push((print, token));
+            } else {
+                state.flights.remove(&print);
+            }
+        }
+        taken
     }
 
     async fn run(&self, (print, token): (Print, String), provider: &Provider, world: &dyn World) {

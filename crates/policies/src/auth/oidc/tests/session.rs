@@ -222,6 +222,23 @@ fn access_is_renewed_once_before_it_ends_however_many_requests_there_are() {
 }
 
 #[test]
+fn access_is_not_renewed_for_browsers_that_went_away_before_it_began() {
+    let site = Site::new(&yaml(""));
+    let mut jobs = site.gateway.jobs();
+    site.gateway.world.turn(&mut jobs);
+    renewable(&site, 300);
+    site.log_in();
+    site.advance(300);
+    let page = site.with_cookies("GET /page");
+    let mut waiting = vec![site.gateway.sending(&page)];
+    site.gateway.world.turn(&mut waiting);
+    drop(waiting);
+    site.gateway.world.turn(&mut jobs);
+    assert_eq!(site.asked(), 1, "the new token would be nobody's");
+    assert_eq!((who(&site.send_beside("GET /page", &mut jobs)), site.asked()), ("u1".to_owned(), 2));
+}
+
+#[test]
 fn a_provider_that_gives_no_new_refresh_token_is_shown_the_old_one_again() {
     let site = Site::new(&yaml(""));
     let mut jobs = site.gateway.jobs();
