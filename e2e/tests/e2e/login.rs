@@ -7,7 +7,7 @@ use e2e::{Backend, Gateway, Plan, forward_with};
 const ROUTE: &str = "auth: login, identity_headers: { user: x-user, roles: x-roles, claims: { x-email: email } }";
 
 /// A gateway whose routes ask for a login at this provider.
-fn yaml(provider: &Provider, backend: &Backend, oidc: &str) -> String {
+pub(crate) fn yaml(provider: &Provider, backend: &Backend, oidc: &str) -> String {
     let issuer = provider.issuer();
     format!(
         "auth:
@@ -25,13 +25,13 @@ fn yaml(provider: &Provider, backend: &Backend, oidc: &str) -> String {
 }
 
 /// Waits until the gateway knows its provider.
-fn ready(gateway: Gateway) -> Gateway {
+pub(crate) fn ready(gateway: Gateway) -> Gateway {
     let page = || gateway.connect().get_with("/", "Accept: text/html\r\n").status();
     assert!((0..20_000).any(|_| page() == 302), "{}", gateway.shown());
     gateway
 }
 
-fn url(gateway: &Gateway, target: &str) -> String {
+pub(crate) fn url(gateway: &Gateway, target: &str) -> String {
     format!("http://{}{target}", gateway.address())
 }
 

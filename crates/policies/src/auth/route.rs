@@ -12,7 +12,7 @@ use tidegate_config::value::{Name, closest};
 use tidegate_core::exchange::Exchange;
 use tidegate_core::policy::{Decision, Gate, Phase, Stop, Verdict, World};
 use tidegate_core::rejection::{Rejection, RejectionKind};
-use tidegate_http1::Known;
+use tidegate_http1::{Known, ResponseHead};
 
 use super::failures::{Failures, failures};
 use super::way::{Bad, Finding, Proof, Way};
@@ -278,6 +278,10 @@ impl Gate for Authenticate {
             }
         }
         Decision::Ready(self.conclude(Err(self.nobody(asking, exchange, world)), exchange))
+    }
+
+    fn reply(&self, exchange: &Exchange, reply: &mut ResponseHead) {
+        self.ways.iter().for_each(|way| way.reply(exchange, reply));
     }
 
     fn describe(&self, _: &Exchange) -> String {

@@ -8,6 +8,7 @@ use tidegate_core::exchange::{Exchange, Reply};
 use tidegate_core::identity::Identity;
 use tidegate_core::policy::{Local, Stop, World};
 use tidegate_core::rejection::Rejection;
+use tidegate_http1::ResponseHead;
 
 use super::mapping::Mapping;
 use crate::policy::Setup;
@@ -31,6 +32,9 @@ pub(crate) trait Way: Send + Sync {
     fn invite(&self, _: &mut Exchange, _: &dyn World) -> Option<Stop> {
         None
     }
+
+    /// Adds to the reply on its way up, whatever it is.
+    fn reply(&self, _: &Exchange, _: &mut ResponseHead) {}
 
     /// A `WWW-Authenticate` challenge for callers who have shown nothing (RFC 9110, 11.6.1), such as `Bearer`; `None` where there is no scheme for it.
     fn challenge(&self) -> Option<String>;

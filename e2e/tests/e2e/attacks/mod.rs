@@ -4,6 +4,7 @@
 mod browsers;
 mod identity;
 mod load;
+mod logins;
 mod outside;
 mod routes;
 mod tokens;

@@ -20,6 +20,9 @@ const MOST_PARTS: usize = 4;
 /// Logins that may be under way in one browser.
 pub(super) const MOST_LOGINS: usize = 5;
 
+/// Logins that are looked at: browsers that have opened many tabs at once show more than they may have, and whoever shows more than this is none.
+const MOST_SHOWN: usize = 4 * MOST_LOGINS;
+
 /// Characters of a login's state that its cookie is called by. The others remain a secret of both.
 const CALLED: usize = 8;
 
@@ -110,14 +113,14 @@ impl Cookies {
         query::cookies(&exchange.head.fields, &name).next().map(<[u8]>::to_vec)
     }
 
-    /// All logins that are under way: what their states begin with, and they themselves, sealed.
+    /// The logins that are under way, but no more than a browser could have: what their states begin with, and they themselves, sealed.
     pub(super) fn logins<'e>(&self, exchange: &'e Exchange) -> Vec<(&'e str, &'e [u8])> {
         let prefix = format!("{}{MARK}", self.name(exchange));
         let of_login = |(name, sealed): (&'e [u8], &'e [u8])| {
             let called = std::str::from_utf8(name).ok()?.strip_prefix(&prefix)?;
             (called.len() == CALLED).then_some((called, sealed))
         };
-        pairs(&exchange.head.fields).filter_map(of_login).collect()
+        pairs(&exchange.head.fields).filter_map(of_login).take(MOST_SHOWN).collect()
     }
 
     /// Has the browser keep a login for so long.
@@ -139,6 +142,12 @@ impl Cookies {
         if pairs(&exchange.head.fields).any(|(name, _)| self.is_own(name)) {
             remove_cookies(exchange, |name| self.is_own(name));
         }
+    }
+
+    /// Whether the browser is told to keep or to forget any of them.
+    pub(super) fn are_told(&self, exchange: &Exchange) -> bool {
+        let name = |line: &String| line.split('=').next().is_some_and(|name| self.is_own(name.as_bytes()));
+        exchange.cookies.iter().any(name)
     }
 
     fn is_own(&self, name: &[u8]) -> bool {

@@ -1,7 +1,6 @@
 //! `oidc` as written, and what is meant by it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -16,8 +15,9 @@ use tidegate_core::policy::Job;
 
 use super::browser::is_own_target;
 use super::cookies::Cookies;
+use super::ended::Ended;
 use super::provider::{Client, ClientAuth, Place, Provider, split};
-use super::reach::nobody_comes_back;
+use super::reach::{Others, nobody_comes_back};
 use super::seal::Seal;
 use super::session::{Keeping, Lifetimes};
 use super::tokens::Verifier;
@@ -188,9 +188,9 @@ impl Meant for Meaning {
         if let Some(problem) = nobody_comes_back(setup.config, name, &here, &self.paths.redirect) {
             setup.report(problem);
         }
-        if let Some(other) = setup.once(|_| Names::default()).other(&self.cookie, name) {
-            let text = format!("the cookies of `{other}` are called `{}` too", self.cookie);
-            setup.report(Problem::error(at.join("cookie"), text).help("give each way cookies of its own"));
+        let others = setup.once(|_| Others::default());
+        for problem in others.add(name, &at, (&*self.cookie, &self.paths), setup.config) {
+            setup.report(problem);
         }
         let Self { place, client, .. } = self;
         let shared = setup.shared;
@@ -203,6 +203,8 @@ impl Meant for Meaning {
         Arc::new(Oidc {
             name: Arc::clone(name),
             provider,
+            // Sessions outlast what is asked of the provider and how: so does their end.
+            ended: shared.keep(format!("oidc ended {name} {} {}", place.issuer, client.id), Ended::default),
             scopes: self.scopes.clone(),
             parameters: self.parameters.clone(),
             paths: self.paths.clone(),
@@ -212,19 +214,6 @@ impl Meant for Meaning {
             lifetimes: self.lifetimes,
             opened: Cache::new(REMEMBERED),
         })
-    }
-}
-
-/// What the cookies of each way are called.
-#[derive(Default)]
-struct Names(Mutex<HashMap<String, Arc<str>>>);
-
-impl Names {
-    /// The other way that has cookies of this name.
-    fn other(&self, cookie: &str, way: &Arc<str>) -> Option<Arc<str>> {
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = names.entry(cookie.to_owned()).or_insert_with(|| Arc::clone(way));
-        (first != way).then(|| Arc::clone(first))
     }
 }
 
@@ -336,6 +325,10 @@ impl OidcFile {
         if redirect == logout {
             reading.error(&at.join("logout_path"), "browsers come back from a login to this path");
         }
+        if after_logout.as_ref().is_some_and(|after| *after == redirect || *after == logout) {
+            let problem = Problem::error(at.join("after_logout"), "the way answers this path by itself");
+            reading.report(problem.help("write the path of a page that everybody may see"));
+        }
         Paths { redirect, logout, after_logout }
     }
 
@@ -382,8 +375,7 @@ impl OidcFile {
             return None;
         };
         if may_be_changed_on_its_way(issuer) {
-            let text = "whoever can change what is fetched in clear can log in as anybody";
-            reading.report(Problem::warning(here.clone(), text).help("write an `https://` URL"));
+            reading.report(in_clear(&here));
         }
         let service = match &self.service {
             Some(Name(service)) => reading.service(&at.join("service"), service),
@@ -397,6 +389,9 @@ impl OidcFile {
                 reading.report(problem.help("write a scheme and a host, such as `https://oauth2.example.com`"));
                 continue;
             };
+            if may_be_changed_on_its_way(other) {
+                reading.report(in_clear(&here));
+            }
             let service = reading.own_service(&here, &format!("auth/{name}/{}", position + 1), &origin);
             origins.extend(service.map(|(service, _)| (origin, service)));
         }
@@ -410,4 +405,9 @@ impl OidcFile {
             userinfo: self.userinfo,
         })
     }
+}
+
+fn in_clear(at: &Path) -> Problem {
+    let problem = Problem::warning(at.clone(), "whoever can change what is fetched in clear can log in as anybody");
+    problem.help("write an `https://` URL")
 }

@@ -20,7 +20,7 @@ use super::provider::Metadata;
 use super::seal::{Purpose, random};
 use super::session::Session;
 use super::tokens::{Refusal, Tokens, error_code, form, is_same};
-use super::{NO_RANDOMNESS, Oidc, unavailable};
+use super::{NO_RANDOMNESS, Oidc, refused, unavailable};
 use crate::auth::way::{Bad, Finding};
 use crate::shared::json::Object;
 
@@ -62,7 +62,7 @@ impl Oidc {
         let Some(known) = self.provider.known() else {
             return Some(unavailable("the provider was never reached").into());
         };
-        let Some(login) = Login::new(back, own_target(exchange), world.wall()) else { return Some(no_randomness()) };
+        let Some(login) = Login::new(back, self.target(exchange), world.wall()) else { return Some(no_randomness()) };
         let sealed = serde_json::to_vec(&login).ok();
         let Some(sealed) = sealed.and_then(|text| self.seal.seal(Purpose::Login, &exchange.host, &text)) else {
             return Some(no_randomness());
@@ -70,6 +70,12 @@ impl Oidc {
         self.make_room(exchange, world.wall());
         self.cookies.keep_login(exchange, &login.state, &sealed, PATIENCE);
         Some(redirect(StatusCode::FOUND, &self.question(&known, &login)))
+    }
+
+    /// Where somebody comes back to. What the way answers by itself is no page.
+    fn target(&self, exchange: &Exchange) -> String {
+        let is_page = ![&self.paths.redirect, &self.paths.logout].into_iter().any(|own| own == exchange.asked_path());
+        if is_page { own_target(exchange) } else { "/".to_owned() }
     }
 
     /// Where the browser is sent.
@@ -183,10 +189,6 @@ const FAILED: &str = "The login could not be completed: begin again";
 
 fn bad_request(cause: &str) -> Finding {
     refused(Rejection::new(RejectionKind::BadRequest, "login_failed", FAILED).cause(cause))
-}
-
-fn refused(rejection: Rejection) -> Finding {
-    Finding::Refused(Box::new(rejection))
 }
 
 fn no_randomness() -> Stop {

@@ -8,11 +8,11 @@ use tidegate_core::exchange::{Exchange, Reply};
 use tidegate_core::policy::Stop;
 use tidegate_core::rejection::{Rejection, RejectionKind};
 
-use super::Oidc;
 use super::browser::{is_for_eyes, is_own_wish, own_origin};
 use super::login::{redirect, with_query};
 use super::session::Session;
 use super::tokens::form;
+use super::{Oidc, refused};
 use crate::auth::way::Finding;
 
 /// Bytes of an ID token that may stand in a URL.
@@ -23,11 +23,11 @@ impl Oidc {
     pub(super) fn log_out(&self, exchange: &mut Exchange, now: Duration) -> Finding {
         if !is_own_wish(exchange) {
             let detail = "Only a page of this host may log you out";
-            return Finding::Refused(Box::new(Rejection::new(RejectionKind::Forbidden, "logout_refused", detail)));
+            return refused(Rejection::new(RejectionKind::Forbidden, "logout_refused", detail));
         }
         let session = self.session(exchange);
         if let Some(session) = &session {
-            self.provider.ended.add(session.id(), session.latest_end(self.lifetimes), now);
+            self.ended.add(session.id(), session.latest_end(self.lifetimes), now);
         }
         let hint = session.as_ref().and_then(Session::id_token);
         self.cookies.forget_session(exchange);

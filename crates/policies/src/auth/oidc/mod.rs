@@ -23,8 +23,10 @@ use http::Method;
 use tidegate_core::exchange::Exchange;
 use tidegate_core::policy::{Stop, World};
 use tidegate_core::rejection::{Rejection, RejectionKind};
+use tidegate_http1::{Known, ResponseHead};
 
 use self::cookies::{Cookies, TooLarge};
+use self::ended::Ended;
 pub(crate) use self::file::OidcFile;
 use self::provider::Provider;
 use self::refresh::Renewal;
@@ -37,6 +39,7 @@ use super::way::{Finding, Proof, Way};
 pub(crate) struct Oidc {
     name: Arc<str>,
     provider: Arc<Provider>,
+    ended: Arc<Ended>,
     /// Separated by spaces.
     scopes: String,
     /// What the provider is told besides.
@@ -71,7 +74,7 @@ impl Oidc {
     fn open(&self, sealed: &[u8], exchange: &Exchange) -> Option<Session> {
         let text = self.seal.open(Purpose::Session, &exchange.host, sealed)?;
         let session: Session = serde_json::from_slice(&text).ok()?;
-        (!self.provider.ended.has(session.id())).then_some(session)
+        (!self.ended.has(session.id())).then_some(session)
     }
 
     /// Has the browser keep a session.
@@ -101,6 +104,14 @@ impl Oidc {
         Ok(self.cookies.keep_session(exchange, &sealed, age))
     }
 
+    /// What is known of somebody whose session has changed, which the browser is to keep.
+    fn kept(&self, session: Session, exchange: &mut Exchange, now: Duration) -> Finding {
+        match self.keep(session.clone(), exchange, now) {
+            Ok(()) => self.known(session),
+            Err(rejection) => Finding::Refused(rejection),
+        }
+    }
+
     fn known(&self, session: Session) -> Finding {
         Finding::Known(Arc::new(session.identity(&self.name, self.lifetimes)))
     }
@@ -112,20 +123,26 @@ impl Oidc {
         let now = world.wall();
         match renewal {
             // Its user has logged out meanwhile.
-            _ if self.provider.ended.has(session.id()) => Finding::Absent,
+            _ if self.ended.has(session.id()) => Finding::Absent,
             Renewal::Renewed(renewed) if renewed.is_of(session.subject()) => {
                 session.renewed(&renewed, &self.keeping, now);
-                match self.keep(session.clone(), exchange, now) {
-                    Ok(()) => self.known(session),
-                    Err(rejection) => Finding::Refused(rejection),
-                }
+                self.kept(session, exchange, now)
             }
             Renewal::Renewed(_) | Renewal::Over => {
                 self.cookies.forget_session(exchange);
                 Finding::Absent
             }
-            Renewal::Unavailable if session.has_access(now) => self.known(session),
-            Renewal::Unavailable => Finding::Refused(Box::new(unavailable("the session cannot be renewed now"))),
+            Renewal::Unavailable(other) => {
+                let has_access = session.has_access(now);
+                let found = match other {
+                    Some(other) => {
+                        session.show_next(&other);
+                        self.kept(session, exchange, now)
+                    }
+                    None => self.known(session),
+                };
+                if has_access { found } else { refused(unavailable("the session cannot be renewed now")) }
+            }
         }
     }
 }
@@ -143,7 +160,7 @@ impl Way for Oidc {
         let (now, worker) = (world.wall(), world.worker());
         // A session is one of its host.
         let print = Print::of(&[&sealed, &b"\0"[..], exchange.host.as_bytes()].concat());
-        let version = self.provider.ended.count();
+        let version = self.ended.count();
         if let Some(known) = self.opened.find(worker, &print, version, now) {
             return Proof::Ready(Finding::Known(known));
         }
@@ -158,10 +175,7 @@ impl Way for Oidc {
             }
             Due::Seen => {
                 session.see(now);
-                match self.keep(session.clone(), exchange, now) {
-                    Ok(()) => self.known(session),
-                    Err(rejection) => Finding::Refused(rejection),
-                }
+                self.kept(session, exchange, now)
             }
             Due::Renewal(token) => {
                 let token = token.to_owned();
@@ -182,6 +196,18 @@ impl Way for Oidc {
         self.begin(exchange, world)
     }
 
+    /// Nobody else may be given somebody's session by a cache, whatever the service says.
+    fn reply(&self, exchange: &Exchange, reply: &mut ResponseHead) {
+        if self.cookies.are_told(exchange) {
+            // Some caches obey these instead (RFC 9213).
+            for targeted in ["cdn-cache-control", "surrogate-control"] {
+                reply.fields.remove(targeted);
+            }
+            // Cannot fail: it is a field value.
+            reply.fields.set(Known::CacheControl, b"no-store").ok();
+        }
+    }
+
     fn describe(&self) -> String {
         "a login with an OpenID Connect provider".to_owned()
     }
@@ -196,6 +222,10 @@ impl Way for Oidc {
 }
 
 const NO_RANDOMNESS: &str = "the system gives no randomness";
+
+fn refused(rejection: Rejection) -> Finding {
+    Finding::Refused(Box::new(rejection))
+}
 
 /// What is said while the provider cannot be asked.
 fn unavailable(cause: &str) -> Rejection {

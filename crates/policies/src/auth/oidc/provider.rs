@@ -14,7 +14,6 @@ use tidegate_core::policy::{Answer, Call, Gauge, Job, Local, Shared, World};
 use tidegate_http1::{Known, RequestHead};
 use tokio::sync::Notify;
 
-use super::ended::Ended;
 use super::refresh::Refreshes;
 use super::tokens::Verifier;
 use crate::origins::without_default_port;
@@ -106,7 +105,6 @@ pub(super) struct Provider {
     pub(super) client: Client,
     pub(super) verifier: Verifier,
     pub(super) refreshes: Refreshes,
-    pub(super) ended: Ended,
     known: ArcSwapOption<Metadata>,
     /// There are other keys.
     changed: Notify,
@@ -128,7 +126,6 @@ impl Provider {
             client,
             verifier,
             refreshes: Refreshes::default(),
-            ended: Ended::default(),
             known: ArcSwapOption::empty(),
             changed: Notify::new(),
             wanted: Notify::new(),

@@ -1,7 +1,8 @@
-//! Whether browsers can come back from a login: on every host where a way is asked, some route must take the way's own path and ask it too.
+//! Whether browsers can come back from a login: on every host where a way is asked, some route must take the way's own path and ask it too. And
+//! nothing else may answer in its place.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Method;
 use tidegate_config::Config;
@@ -11,6 +12,7 @@ use tidegate_config::value::HostPattern;
 use tidegate_core::route::{Condition, Found, Head, Params, Router};
 use tidegate_http1::Fields;
 
+use super::Paths;
 use crate::auth::Asked;
 
 /// The first route of `way` from whose hosts nobody comes back to `path`, as a problem.
@@ -85,4 +87,52 @@ fn samples(matches: &Match, config: &Config) -> Vec<(String, Arc<str>)> {
     let any = [HostPattern::Any];
     let hosts = if matches.hosts.is_empty() { &any[..] } else { &matches.hosts };
     hosts.iter().map(|pattern| (host(pattern), Arc::clone(&listener))).collect()
+}
+
+/// Ways like this one, with what each must have for itself: the name of its cookies, and its paths.
+#[derive(Default)]
+pub(super) struct Others(Mutex<Vec<(Arc<str>, String, Paths)>>);
+
+impl Others {
+    /// Adds a way, which is written at `at`, and tells what it shares with those before it.
+    pub(super) fn add(
+        &self,
+        way: &Arc<str>,
+        at: &Path,
+        (cookie, paths): (&str, &Paths),
+        config: &Config,
+    ) -> Vec<Problem> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut problems = Vec::new();
+        for (other, theirs, their_paths) in &*known {
+            if cookie == theirs {
+                let text = format!("the cookies of `{other}` are called `{cookie}` too");
+                problems.push(Problem::error(at.join("cookie"), text).help("give each way cookies of its own"));
+            }
+            if let Some(route) = asking_both(config, way, other) {
+                problems.extend(shared_paths((way, paths), (other, their_paths), at, route));
+            }
+        }
+        known.push((Arc::clone(way), cookie.to_owned(), paths.clone()));
+        problems
+    }
+}
+
+fn asking_both<'c>(config: &'c Config, way: &str, other: &str) -> Option<&'c Arc<Route>> {
+    config.routes.iter().find(|route| {
+        let asks = |way: &str| Asked::of(route).is_some_and(|asked| asked.names().any(|name| name == way));
+        asks(way) && asks(other)
+    })
+}
+
+/// Paths that both ways answer: the first of them that a route asks would take what is meant for the second.
+fn shared_paths((way, own): (&str, &Paths), (other, theirs): (&str, &Paths), at: &Path, route: &Route) -> Vec<Problem> {
+    let paths = [("redirect_path", &own.redirect), ("logout_path", &own.logout)];
+    let shared = paths.into_iter().filter(|(_, path)| [&theirs.redirect, &theirs.logout].contains(path));
+    let told = shared.map(|(key, path)| {
+        let text = format!("`{other}` answers `{path}` too, and `{}` asks both", route.name);
+        let problem = Problem::error(at.join(key), text).see(route.at.clone(), "this route asks both");
+        problem.help(format!("give each way paths of its own, such as `/oauth2/{way}`"))
+    });
+    told.collect()
 }

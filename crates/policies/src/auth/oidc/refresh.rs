@@ -1,7 +1,7 @@
 //! Access that is renewed: once for each refresh token, however many requests want it, because a provider takes a token once and may take a second
 //! time for a theft (RFC 9700, 4.14.2). It is done beside requests, so that a browser that goes away loses nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,8 +37,8 @@ pub(super) enum Renewal {
     Renewed(Arc<Renewed>),
     /// There is none any more.
     Over,
-    /// The provider cannot tell now.
-    Unavailable,
+    /// The provider cannot tell now. It may have given another refresh token all the same, and will not take the old one again.
+    Unavailable(Option<Arc<str>>),
 }
 
 /// What is new.
@@ -68,7 +68,7 @@ pub(super) struct Refreshes {
 #[derive(Default)]
 struct State {
     flights: HashMap<Print, Flight>,
-    waiting: Vec<(Print, String)>,
+    waiting: VecDeque<(Print, String)>,
 }
 
 struct Flight {
@@ -81,13 +81,13 @@ impl Refreshes {
     /// What comes of renewing with this token, waiting for it no longer than `patience`.
     pub(super) async fn renew(&self, token: &str, patience: Duration, world: &dyn World) -> Renewal {
         let now = world.now();
-        let Some(mut outcome) = self.join(token, now) else { return Renewal::Unavailable };
+        let Some(mut outcome) = self.join(token, now) else { return Renewal::Unavailable(None) };
         let come = within(world, now + patience, outcome.wait_for(Option::is_some)).await;
-        come.and_then(|outcome| outcome.ok().and_then(|outcome| outcome.clone())).unwrap_or(Renewal::Unavailable)
+        come.and_then(|outcome| outcome.ok().and_then(|outcome| outcome.clone())).unwrap_or(Renewal::Unavailable(None))
     }
 
     fn join(&self, token: &str, now: Instant) -> Option<watch::Receiver<Option<Renewal>>> {
-        let print: Print = digest(&SHA256, token.as_bytes()).as_ref().try_into().ok()?;
+        let print = print(token)?;
         let mut state = self.state();
         let is_alive = |flight: &Flight| flight.until.is_none_or(|until| now < until);
         if let Some(flight) = state.flights.get(&print).filter(|flight| is_alive(flight)) {
@@ -99,7 +99,7 @@ impl Refreshes {
         }
         let (outcome, receiver) = watch::channel(None);
         state.flights.insert(print, Flight { outcome, until: None });
-        state.waiting.push((print, token.to_owned()));
+        state.waiting.push_back((print, token.to_owned()));
         drop(state);
         self.wanted.notify_one();
         Some(receiver)
@@ -135,18 +135,42 @@ impl Refreshes {
         }
     }
 
-    /// Some of those that wait.
+    /// Some of those that somebody waits for. The others are forgotten: a token that was not shown is as good as before, and a new one would
+    /// be lost.
     fn take(&self, most: usize) -> Vec<(Print, String)> {
         let mut state = self.state();
-        let count = state.waiting.len().min(most);
-        state.waiting.drain(..count).collect()
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some((print, token)) = state.waiting.pop_front()
+        {
+            if state.flights.get(&print).is_some_and(|flight| flight.outcome.receiver_count() > 0) {
+                taken.push((print, token));
+            } else {
+                state.flights.remove(&print);
+            }
+        }
+        taken
     }
 
     async fn run(&self, (print, token): (Print, String), provider: &Provider, world: &dyn World) {
         let outcome = provider.renewed(&token, world).await;
-        let memory = if matches!(outcome, Renewal::Unavailable) { PAUSE } else { MEMORY };
-        if let Some(flight) = self.state().flights.get_mut(&print) {
-            flight.until = Some(world.now() + memory);
+        let now = world.now();
+        let mut state = self.state();
+        let memory = match &outcome {
+            Renewal::Unavailable(None) => PAUSE,
+            Renewal::Unavailable(Some(other)) => {
+                // The provider is given its rest for the other token too.
+                let (outcome, _) = watch::channel(Some(Renewal::Unavailable(None)));
+                let flight = Flight { outcome, until: Some(now + PAUSE) };
+                if let Some(other) = self::print(other) {
+                    state.flights.insert(other, flight);
+                }
+                MEMORY
+            }
+            Renewal::Renewed(_) | Renewal::Over => MEMORY,
+        };
+        if let Some(flight) = state.flights.get_mut(&print) {
+            flight.until = Some(now + memory);
             flight.outcome.send_replace(Some(outcome));
         }
     }
@@ -156,11 +180,19 @@ impl Refreshes {
     }
 }
 
+fn print(token: &str) -> Option<Print> {
+    digest(&SHA256, token.as_bytes()).as_ref().try_into().ok()
+}
+
 impl Provider {
     async fn renewed(&self, token: &str, world: &dyn World) -> Renewal {
         let shown = [("grant_type", "refresh_token"), ("refresh_token", token)];
+        let mut other = None;
         let renewed = match self.tokens(&shown, world).await {
-            Ok(tokens) => self.claims(&tokens, None, world).await.map(|claims| Renewed { tokens, claims }),
+            Ok(tokens) => {
+                other = tokens.refresh_token.as_deref().filter(|other| *other != token).map(Arc::from);
+                self.claims(&tokens, None, world).await.map(|claims| Renewed { tokens, claims })
+            }
             Err(refusal) => Err(refusal),
         };
         let way = &self.place.way;
@@ -172,7 +204,7 @@ impl Provider {
             }
             Err(Refusal::Unavailable(reason)) => {
                 tracing::warn!(%way, reason, "a session cannot be renewed now");
-                Renewal::Unavailable
+                Renewal::Unavailable(other)
             }
         }
     }

@@ -130,6 +130,13 @@ impl Session {
         self.id_token = tokens.id_token.clone().or(self.id_token.take());
     }
 
+    /// Access is as it was, but the provider wants to be shown this refresh token the next time.
+    pub(super) fn show_next(&mut self, refresh_token: &str) {
+        if let Some(access) = &mut self.access {
+            refresh_token.clone_into(&mut access.refresh_token);
+        }
+    }
+
     /// Which one it is.
     pub(super) fn id(&self) -> &str {
         &self.id

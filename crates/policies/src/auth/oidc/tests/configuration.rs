@@ -90,7 +90,50 @@ fn two_ways_do_not_share_a_cookie() {
 }
 
 #[test]
+fn two_ways_of_a_route_do_not_answer_the_same_path() {
+    let with = |more: &str, routes: &str| {
+        let other = format!(
+            "other: {{ oidc: {{ issuer: 'https://other.test', client_id: a, client_secret: another-secret-of-it{more} }} }}"
+        );
+        let whole = yaml("").replace("  keys: {", &format!("  {other}\n  keys: {{"));
+        problems(&format!("{}routes: [{routes}]", whole.split("routes:").next().unwrap()))
+    };
+    let both = "{ name: both, match: { path_prefix: / }, service: s, auth: [login, other] }";
+    let found = with("", both);
+    let problem = "error: auth.other.oidc.redirect_path: `login` answers `/oauth2/callback` too, and `both` asks both | \
+                   give each way paths of its own, such as `/oauth2/other`";
+    assert!(found.starts_with(problem), "{found}");
+    assert!(found.contains("\nerror: auth.other.oidc.logout_path: `login` answers `/oauth2/logout` too"), "{found}");
+    assert_eq!(with(", redirect_path: /oauth2/other, logout_path: /oauth2/out", both), "");
+    let crossed = with(", redirect_path: /oauth2/logout, logout_path: /oauth2/out", both);
+    assert!(
+        crossed.starts_with("error: auth.other.oidc.redirect_path: `login` answers `/oauth2/logout` too"),
+        "{crossed}"
+    );
+    let apart = "{ match: { host: a.test, path_prefix: / }, service: s, auth: login }, \
+                 { match: { host: b.test, path_prefix: / }, service: s, auth: other }";
+    assert_eq!(with("", apart), "");
+}
+
+#[test]
+fn after_a_logout_nobody_is_sent_to_what_the_way_answers_by_itself() {
+    for path in ["/oauth2/callback", "/oauth2/logout"] {
+        let found = problems(&yaml(&format!("after_logout: {path}")));
+        assert!(
+            found.starts_with("error: auth.login.oidc.after_logout: the way answers this path by itself | "),
+            "{found}"
+        );
+    }
+}
+
+#[test]
 fn what_can_be_changed_or_read_on_its_way_is_a_warning() {
+    let found = problems(&yaml("origins: ['https://keys.test', 'http://oauth2.test']"));
+    assert!(
+        found
+            .starts_with("warning: auth.login.oidc.origins[1]: whoever can change what is fetched in clear can log in"),
+        "{found}"
+    );
     let found = problems(&yaml("").replace("https://idp.test/", "http://idp.test/"));
     assert!(
         found.starts_with(

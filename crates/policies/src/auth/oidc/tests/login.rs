@@ -329,6 +329,26 @@ fn logins_that_are_too_old_or_not_of_the_gateway_make_room_first() {
 }
 
 #[test]
+fn no_more_logins_are_looked_at_than_a_browser_could_have() {
+    let site = Site::new(&yaml(""));
+    let forged = (0..500).map(|number| format!("tg_login~{number:08}=x")).collect::<Vec<_>>().join("; ");
+    let sent = site.gateway.send(&format!("GET /\n{PAGE}\nCookie: {forged}"));
+    assert!(sent.said.starts_with("answer 302\n"));
+    assert_eq!(sent.exchange.cookies.len(), 20 + 1, "those that are forgotten, and the new one");
+}
+
+#[test]
+fn nobody_comes_back_to_what_the_way_answers_by_itself() {
+    let site = Site::new(&yaml(""));
+    for target in ["/oauth2/callback?code=c1&state=s", "/oauth2/logout"] {
+        let asked = Asked(location(&site.send(&format!("HEAD {target}\n{PAGE}"))));
+        site.idp.borrow_mut().nonce = asked.parameter("nonce");
+        assert_eq!(location(&site.come_back(&asked.parameter("state"))), "/", "{target}");
+        site.jar.borrow_mut().clear();
+    }
+}
+
+#[test]
 fn while_the_provider_is_down_pages_get_503_and_logins_begin_as_soon_as_it_is_there() {
     let site = Site::down(&yaml(""), Idp::new());
     let mut jobs = site.gateway.jobs();
@@ -348,7 +368,7 @@ fn while_the_provider_is_down_pages_get_503_and_logins_begin_as_soon_as_it_is_th
     assert!(site.send(&format!("GET /\n{PAGE}")).said.starts_with("answer 302\n"));
     let state = site.open("/page").parameter("state");
     site.idp.borrow_mut().down = true;
-    assert_eq!(site.come_back(&state).said, down);
+    assert_eq!(site.come_back(&state).said, format!("{down}\ncache-control: no-store"));
 }
 
 #[test]

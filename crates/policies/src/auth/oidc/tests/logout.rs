@@ -44,6 +44,16 @@ fn a_copy_of_the_cookie_is_worth_nothing_after_a_logout() {
 }
 
 #[test]
+fn a_logout_holds_though_the_provider_is_asked_in_another_manner_now() {
+    let site = Site::new(&yaml(""));
+    site.log_in();
+    let copy = site.with_cookies("GET /page");
+    site.send(OUT);
+    let site = site.reload(&yaml("timeout: 9s, algorithms: [ES256]"));
+    assert!(site.gateway.send(&copy).said.starts_with("401"));
+}
+
+#[test]
 fn a_renewal_that_is_under_way_at_a_logout_brings_nothing_back() {
     let site = Site::new(&yaml(""));
     let mut jobs = site.gateway.jobs();
@@ -104,15 +114,16 @@ fn a_page_of_the_own_host_or_somebodys_own_hand_does() {
 fn a_script_is_not_sent_anywhere() {
     let site = Site::new(&yaml(""));
     site.log_in();
-    assert_eq!(site.send(&format!("{OUT}\nSec-Fetch-Mode: cors")).said, "answer 204");
+    assert_eq!(site.send(&format!("{OUT}\nSec-Fetch-Mode: cors")).said, "answer 204\ncache-control: no-store");
     assert!(site.names().is_empty());
 }
 
 #[test]
 fn a_provider_without_a_logout_leaves_it_to_the_gateway() {
-    for (more, said) in
-        [("", "answer 204"), ("after_logout: /bye", "answer 303\nlocation: /bye\ncache-control: no-store")]
-    {
+    for (more, said) in [
+        ("", "answer 204\ncache-control: no-store"),
+        ("after_logout: /bye", "answer 303\nlocation: /bye\ncache-control: no-store"),
+    ] {
         let mut idp = Idp::new();
         idp.metadata["end_session_endpoint"] = Value::Null;
         let site = Site::down(&yaml(more), idp);

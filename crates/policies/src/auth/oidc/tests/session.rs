@@ -106,6 +106,15 @@ fn a_session_ends_when_nothing_was_asked_for_too_long() {
 }
 
 #[test]
+fn no_cache_may_keep_a_reply_that_has_a_session_in_it() {
+    let site = Site::new(&yaml("idle: 10m"));
+    site.log_in();
+    assert_eq!(site.send("GET /").said, "pass", "other replies are the service's matter");
+    site.advance(80);
+    assert_eq!(site.send("GET /").said, "pass\ncache-control: no-store");
+}
+
+#[test]
 fn a_large_session_takes_several_cookies_and_a_smaller_one_leaves_none_of_them() {
     let site = Site::new(&yaml("keep: [sub, notes]"));
     // It grows by a third twice: claims are in the ID token too.
@@ -213,6 +222,23 @@ fn access_is_renewed_once_before_it_ends_however_many_requests_there_are() {
 }
 
 #[test]
+fn access_is_not_renewed_for_browsers_that_went_away_before_it_began() {
+    let site = Site::new(&yaml(""));
+    let mut jobs = site.gateway.jobs();
+    site.gateway.world.turn(&mut jobs);
+    renewable(&site, 300);
+    site.log_in();
+    site.advance(300);
+    let page = site.with_cookies("GET /page");
+    let mut waiting = vec![site.gateway.sending(&page)];
+    site.gateway.world.turn(&mut waiting);
+    drop(waiting);
+    site.gateway.world.turn(&mut jobs);
+    assert_eq!(site.asked(), 1, "the new token would be nobody's");
+    assert_eq!((who(&site.send_beside("GET /page", &mut jobs)), site.asked()), ("u1".to_owned(), 2));
+}
+
+#[test]
 fn a_provider_that_gives_no_new_refresh_token_is_shown_the_old_one_again() {
     let site = Site::new(&yaml(""));
     let mut jobs = site.gateway.jobs();
@@ -264,6 +290,34 @@ fn while_access_cannot_be_renewed_it_holds_until_it_ends_and_the_provider_is_not
     site.idp.borrow_mut().refusal = None;
     site.advance(5);
     assert_eq!(who(&site.send_beside("GET /page", &mut jobs)), "u1");
+}
+
+#[test]
+fn a_refresh_token_that_replaces_another_is_not_lost_when_the_users_claims_cannot_be_had() {
+    let site = Site::new(&yaml("userinfo: on"));
+    let mut jobs = site.gateway.jobs();
+    site.gateway.world.turn(&mut jobs);
+    site.idp.borrow_mut().userinfo = json!({ "sub": "u1" });
+    renewable(&site, 300);
+    site.log_in();
+    let gives = |token: &str| site.idp.borrow_mut().more = json!({ "refresh_token": token, "expires_in": 300 });
+    gives("r2");
+    site.idp.borrow_mut().userinfo = json!(["not an object"]);
+    site.advance(280);
+    let old = site.with_cookies("GET /page");
+    for _ in 0..3 {
+        assert_eq!(who(&site.send_beside("GET /page", &mut jobs)), "u1", "access has not ended");
+        assert_eq!(who(&site.gateway.send_beside(&old, &mut jobs)), "u1", "also where the old cookie is shown again");
+        assert_eq!(site.asked(), 2, "the provider has its rest");
+    }
+    gives("r3");
+    site.advance(20);
+    assert!(site.send_beside("GET /page", &mut jobs).said.starts_with("503 auth_unavailable"));
+    assert!(site.idp.borrow().asked[2].ends_with("refresh_token=r2"), "a provider takes `r1` for stolen now");
+    site.idp.borrow_mut().userinfo = json!({ "sub": "u1" });
+    site.advance(5);
+    assert_eq!((who(&site.send_beside("GET /page", &mut jobs)), site.asked()), ("u1".to_owned(), 4));
+    assert!(site.idp.borrow().asked[3].ends_with("refresh_token=r3"));
 }
 
 #[test]
