@@ -32,7 +32,7 @@ impl World for Thread {
     }
 
     fn call<'a>(&'a self, service: &'a str, _: Call<'a>) -> Local<'a, Result<Answer, CallError>> {
-        Box::pin(std::future::ready(Err(CallError(format!("there is no service {service}")))))
+        Box::pin(std::future::ready(Err(CallError::Unasked(format!("there is no service {service}")))))
     }
 
     fn blocking(&self, work: Box<dyn FnOnce() + Send>) -> Local<'_, ()> {

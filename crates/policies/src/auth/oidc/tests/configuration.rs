@@ -207,7 +207,7 @@ fn what_a_provider_says_is_below_the_path_of_its_issuer() {
     let target = Rc::clone(&asked);
     site.gateway.world.answering(move |_, call| {
         target.borrow_mut().clone_from(&call.head.target);
-        Err(CallError("it is down".to_owned()))
+        Err(CallError::Down("it is down".to_owned()))
     });
     site.gateway.world.turn(&mut site.gateway.jobs());
     assert_eq!(*asked.borrow(), "/realms/shop/.well-known/openid-configuration");

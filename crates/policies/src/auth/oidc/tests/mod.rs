@@ -96,7 +96,7 @@ impl Idp {
     fn answer(&mut self, service: &str, call: &Call<'_>) -> Result<Answer, CallError> {
         assert_eq!(service, "auth/login");
         if self.down {
-            return Err(CallError("it is down".to_owned()));
+            return Err(CallError::Down("it is down".to_owned()));
         }
         let (status, body) = match &*call.head.target {
             "/.well-known/openid-configuration" => (200, self.metadata.to_string()),
