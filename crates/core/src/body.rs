@@ -177,6 +177,12 @@ impl Body {
         }
     }
 
+    /// Whether all of it is in memory.
+    #[inline]
+    pub fn is_whole(&self) -> bool {
+        !matches!(self.0, Kind::Stream(_))
+    }
+
     /// The bytes of a body that is in memory as one piece, so that it may be sent more than once.
     pub fn replayable(&self) -> Option<Bytes> {
         match &self.0 {

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use http::Method;
-use tidegate_http1::{Field, Fields, Known, NameRef, RequestHead, Version};
+use tidegate_http1::{Fields, InvalidField, Known, Lines, NameRef, Names, RequestHead, Value, Version};
 
 use crate::client::{Peer, Scheme};
 use crate::path::is_unreserved;
@@ -39,15 +39,18 @@ pub struct Forwarding<'a> {
 pub fn request(head: &mut RequestHead, forwarding: &Forwarding<'_>) {
     let named = NamedByConnection::of(&head.fields);
     let trailers = head.fields.tokens(Known::Te).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
-    let told = Told::of(&head.fields, forwarding, head.version);
-    let dropping = Dropping { trusted: forwarding.peer.trusted, request_id: forwarding.request_id.0, named: &named };
-    head.fields.retain(|field| !dropping.drops(field));
+    let told = Facts { fields: &head.fields, forwarding, version: head.version }.lines();
+    let request_id = forwarding.request_id.0;
+    let known_id = Known::from_bytes(request_id.as_bytes());
+    let dropping = Dropping { trusted: forwarding.peer.trusted, request_id, known_id, named: &named };
+    head.fields.retain_names(|name| !dropping.drops(name));
 
     let fields = &mut head.fields;
     if let Some(host) = forwarding.host {
         set(fields, Known::Host, host.as_bytes());
     }
-    told.write(fields);
+    let appended = told.and_then(|told| fields.append_lines(&told));
+    debug_assert!(appended.is_ok(), "what is told is made here, or was a field's value before");
     // Only ours is left to stand: the client's own was dropped.
     let (name, value) = forwarding.request_id;
     identify(fields, name, value);
@@ -83,10 +86,13 @@ pub fn reply(fields: &mut Fields, returning: &Returning<'_>) {
 
 /// The same for a `1xx`, which is passed on with what it says and no more.
 pub fn interim(fields: &mut Fields) {
+    if !fields.may_have_any(HOP_BY_HOP) {
+        return;
+    }
     let named = NamedByConnection::of(fields);
-    fields.retain(|field| match field.known {
-        Some(known) => !(HOP_BY_HOP.contains(known) || named.contains(field) && !KEPT_IN_REPLIES.contains(known)),
-        None => !named.contains(field),
+    fields.retain_names(|name| match name {
+        Ok(known) => !(HOP_BY_HOP.contains(known) || named.contains(name) && !KEPT_IN_REPLIES.contains(known)),
+        Err(_) => !named.contains(name),
     });
 }
 
@@ -147,10 +153,10 @@ const COMPARED: usize = 64;
 
 impl NamedByConnection {
     fn of(fields: &Fields) -> Self {
-        let mut named = Self { known: Names::of(&[]), unknown: Vec::new(), countless: false };
+        let mut named = Self { known: Names::NONE, unknown: Vec::new(), countless: false };
         for option in fields.tokens(Known::Connection) {
             match Known::from_bytes(option) {
-                Some(known) => named.known.insert(known),
+                Some(known) => _ = named.known.insert(known),
                 None if option.eq_ignore_ascii_case(b"close") => {}
                 None if named.unknown.len() < COMPARED => named.unknown.push(option.into()),
                 None => named.countless = true,
@@ -159,36 +165,45 @@ impl NamedByConnection {
         named
     }
 
-    fn contains(&self, field: Field<'_>) -> bool {
-        match field.known {
-            Some(known) => self.known.contains(known),
-            None => self.countless || self.unknown.iter().any(|name| name.eq_ignore_ascii_case(field.name.as_bytes())),
+    #[inline]
+    fn contains(&self, name: Result<Known, &str>) -> bool {
+        match name {
+            Ok(known) => self.known.contains(known),
+            Err(name) => self.countless || self.unknown.iter().any(|named| named.eq_ignore_ascii_case(name.as_bytes())),
         }
     }
 }
 
-const FROM_TRUSTED: Names = OWN.and(&HOP_BY_HOP).and(&DECIDED_ANEW);
-const FROM_STRANGERS: Names = FROM_TRUSTED.and(&TOLD_BY_PROXIES);
+const FROM_TRUSTED: Names = OWN.and(HOP_BY_HOP).and(DECIDED_ANEW);
+const FROM_STRANGERS: Names = FROM_TRUSTED.and(TOLD_BY_PROXIES);
 /// What a name with `_` or `.` may not become.
-const FROM_NOBODY: Names = OWN.and(&HOP_BY_HOP).and(&Names::of(&[Known::Host, Known::ContentLength]));
+const FROM_NOBODY: Names = OWN.and(HOP_BY_HOP).and(Names::of(&[Known::Host, Known::ContentLength]));
 
 /// Decides which of a client's fields the service never sees.
 struct Dropping<'a> {
     trusted: bool,
     request_id: &'a str,
+    /// The same, if it is a known one.
+    known_id: Option<Known>,
     named: &'a NamedByConnection,
 }
 
 impl Dropping<'_> {
-    fn drops(&self, field: Field<'_>) -> bool {
-        let by_name = match field.known {
-            Some(known) if self.trusted => FROM_TRUSTED.contains(known),
-            Some(known) => FROM_STRANGERS.contains(known),
-            None => self.drops_unknown(field.name),
+    #[inline]
+    fn drops(&self, name: Result<Known, &str>) -> bool {
+        let by_name = match name {
+            Ok(known) if self.trusted => FROM_TRUSTED.contains(known),
+            Ok(known) => FROM_STRANGERS.contains(known),
+            Err(name) => self.drops_unknown(name),
         };
-        by_name
-            || field.name.eq_ignore_ascii_case(self.request_id)
-            || (field.known != Some(Known::Host) && self.named.contains(field))
+        by_name || self.identifies(name) || (name != Ok(Known::Host) && self.named.contains(name))
+    }
+
+    fn identifies(&self, name: Result<Known, &str>) -> bool {
+        match name {
+            Ok(known) => self.known_id == Some(known),
+            Err(name) => name.eq_ignore_ascii_case(self.request_id),
+        }
     }
 
     /// Other members of the family (`X-Forwarded-User`, `-Ssl`, ...), the names by which some frameworks let a proxy say that
@@ -257,83 +272,33 @@ const TOLD_BY_PROXIES: Names = Names::of(&[Known::XForwardedPrefix, Known::XForw
 /// What a service cannot make the gateway drop by naming it in `Connection`.
 const KEPT_IN_REPLIES: Names = Names::of(&[Known::ContentLength, Known::Date, Known::CacheControl, Known::Via]);
 
-/// A set of known names, asked for every field of every message.
-struct Names(u128);
-
-impl Names {
-    const fn of(names: &[Known]) -> Self {
-        let mut set = Self(0);
-        let mut rest = names;
-        while let [name, after @ ..] = rest {
-            set.insert(*name);
-            rest = after;
-        }
-        set
-    }
-
-    const fn and(&self, other: &Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    const fn insert(&mut self, name: Known) {
-        self.0 |= 1 << (name as u8);
-    }
-
-    const fn contains(&self, name: Known) -> bool {
-        self.0 >> (name as u8) & 1 != 0
-    }
-}
-
 fn starts_with_ignoring_case(name: &str, prefix: &[u8]) -> bool {
     name.as_bytes().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
-/// What the service is told about the client, made from the head as it came, before fields are dropped: the text of all
-/// values, and where each ends.
-struct Told {
-    text: String,
-    ends: [(Known, usize); 8],
-}
-
-impl Told {
-    fn of(fields: &Fields, forwarding: &Forwarding<'_>, version: Version) -> Self {
-        let mut text = String::with_capacity(256);
-        let facts = Facts { fields, forwarding, version };
-        let ends = Facts::VALUES.map(|(name, write)| {
-            write(&facts, &mut text);
-            (name, text.len())
-        });
-        Self { text, ends }
-    }
-
-    fn write(&self, fields: &mut Fields) {
-        let appended = fields.append_all(&self.text, &self.ends);
-        debug_assert!(appended.is_ok(), "what is told is made here, or was a field's value before");
-    }
-}
-
+/// What the service is told about the client, made from the head as it came, before fields are dropped.
 struct Facts<'a> {
     fields: &'a Fields,
     forwarding: &'a Forwarding<'a>,
     version: Version,
 }
 
-type WriteValue<'a> = fn(&Facts<'a>, &mut String);
-
-impl<'a> Facts<'a> {
-    const VALUES: [(Known, WriteValue<'a>); 8] = [
-        (Known::XForwardedFor, Self::chain),
-        (Known::XForwardedProto, Self::scheme),
-        (Known::XForwardedHost, Self::host),
-        (Known::XForwardedPort, Self::port),
-        (Known::XRealIp, Self::client),
-        (Known::Forwarded, Self::forwarded),
-        (Known::Via, |facts, out| out.push_str(via(facts.version))),
-        (Known::XGateway, |_, out| out.push_str(PSEUDONYM)),
-    ];
+impl Facts<'_> {
+    fn lines(&self) -> Result<Lines, InvalidField> {
+        let mut lines = Lines::new(String::with_capacity(512));
+        lines.add(Known::XForwardedFor, |out| self.chain(out))?;
+        lines.add(Known::XForwardedProto, |out| self.scheme(out))?;
+        lines.add(Known::XForwardedHost, |out| self.host(out))?;
+        lines.add(Known::XForwardedPort, |out| self.port(out))?;
+        lines.add(Known::XRealIp, |out| self.client(out))?;
+        lines.add(Known::Forwarded, |out| self.forwarded(out))?;
+        lines.add(Known::Via, |out| out.push_str(via(self.version)))?;
+        lines.add(Known::XGateway, |out| out.push_str(PSEUDONYM))?;
+        Ok(lines)
+    }
 
     /// The chain of a trusted peer, then the peer itself: `203.0.113.7, 10.0.0.2`.
-    fn chain(&self, out: &mut String) {
+    fn chain(&self, out: &mut Value<'_>) {
         let Forwarding { peer, client, .. } = *self.forwarding;
         if peer.trusted && self.fields.contains(Known::XForwardedFor) {
             for member in self.fields.tokens(Known::XForwardedFor).filter_map(|member| std::str::from_utf8(member).ok())
@@ -349,16 +314,16 @@ impl<'a> Facts<'a> {
         out.push_str(peer.address_text());
     }
 
-    fn scheme(&self, out: &mut String) {
+    fn scheme(&self, out: &mut Value<'_>) {
         out.push_str(self.forwarding.scheme.as_str());
     }
 
-    fn host(&self, out: &mut String) {
+    fn host(&self, out: &mut Value<'_>) {
         let host = self.told(Known::XForwardedHost).or_else(|| self.fields.text(Known::Host));
         out.push_str(host.unwrap_or_default());
     }
 
-    fn port(&self, out: &mut String) {
+    fn port(&self, out: &mut Value<'_>) {
         let Forwarding { peer, scheme, .. } = self.forwarding;
         if let Some(port) = self.told(Known::XForwardedPort) {
             out.push_str(port);
@@ -369,7 +334,7 @@ impl<'a> Facts<'a> {
         }
     }
 
-    fn client(&self, out: &mut String) {
+    fn client(&self, out: &mut Value<'_>) {
         let Forwarding { peer, client, .. } = *self.forwarding;
         if client == peer.address {
             out.push_str(peer.address_text());
@@ -379,7 +344,7 @@ impl<'a> Facts<'a> {
     }
 
     /// `for=203.0.113.7;host="example.com:8080";proto=http` (RFC 7239), then the peer if it is a proxy that spoke for the client.
-    fn forwarded(&self, out: &mut String) {
+    fn forwarded(&self, out: &mut Value<'_>) {
         let Forwarding { peer, client, .. } = *self.forwarding;
         out.push_str("for=");
         push_node(client, out, |out| self.client(out));
@@ -404,7 +369,7 @@ impl<'a> Facts<'a> {
 }
 
 /// A `node` of RFC 7239 6: IPv6 stands in brackets, and so in quotes.
-fn push_node(address: IpAddr, out: &mut String, write: impl Fn(&mut String)) {
+fn push_node(address: IpAddr, out: &mut Value<'_>, write: impl Fn(&mut Value<'_>)) {
     if address.is_ipv4() {
         return write(out);
     }
@@ -414,7 +379,7 @@ fn push_node(address: IpAddr, out: &mut String, write: impl Fn(&mut String)) {
 }
 
 /// A `value` of RFC 7239 4: a token as it is, anything else as a quoted string.
-fn push_quoted_if_needed(value: &str, out: &mut String) {
+fn push_quoted_if_needed(value: &str, out: &mut Value<'_>) {
     if value.bytes().all(is_unreserved) {
         return out.push_str(value);
     }
@@ -423,7 +388,7 @@ fn push_quoted_if_needed(value: &str, out: &mut String) {
     out.push('"');
 }
 
-fn push_number(number: u16, out: &mut String) {
+fn push_number(number: u16, out: &mut Value<'_>) {
     let mut divisor = 10_000;
     while divisor > 1 && number < divisor {
         divisor /= 10;

@@ -5,7 +5,7 @@ use std::{fmt, ops::Deref};
 
 use http::{Method, StatusCode};
 
-use crate::{Fields, Framing};
+use crate::{Fields, Framing, Known};
 
 /// Writes `method target HTTP/1.1`. The target must be one that the reader accepts: no spaces, no control bytes.
 pub fn request_line(out: &mut Vec<u8>, method: &Method, target: &str) {
@@ -43,11 +43,15 @@ pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 }
 
 /// Writes all fields as they are.
+#[inline]
 pub fn fields(out: &mut Vec<u8>, fields: &Fields) {
-    out.reserve(fields.bytes() + 4 * fields.len());
-    for each in fields {
-        field(out, each.name, each.value);
-    }
+    fields.write_lines(out, |_| true);
+}
+
+/// Writes the fields for which `keep` says so; it is told their known name, if they have one.
+#[inline]
+pub fn fields_where(out: &mut Vec<u8>, fields: &Fields, keep: impl FnMut(Option<Known>) -> bool) {
+    fields.write_lines(out, keep);
 }
 
 /// Writes the empty line that ends a head.

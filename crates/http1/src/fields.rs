@@ -1,9 +1,10 @@
 //! The fields of one message in their order and original case. All text lies in one buffer and an entry is a few
-//! ranges of it, so a message costs two allocations and a reused one none.
+//! ranges of it, so a message costs two allocations and a reused one none. Lines lie there as they are written to a
+//! connection, so that neighbours are written in one piece.
 
 use std::{fmt, slice};
 
-use crate::{Known, ascii};
+use crate::{Known, Lines, Names, ascii};
 
 /// The fields of a header or trailer section.
 ///
@@ -16,9 +17,9 @@ pub struct Fields {
     opaque: Vec<u8>,
     entries: Vec<Entry>,
     /// Which known names may be among the entries: most questions are about names that are absent.
-    present: u64,
+    present: Names,
     /// Which of them may be there more than once.
-    repeated: u64,
+    repeated: Names,
 }
 
 /// One field line.
@@ -57,7 +58,13 @@ pub struct Repeated;
 impl Fields {
     /// No fields, nothing allocated.
     pub const fn new() -> Self {
-        Self { text: String::new(), opaque: Vec::new(), entries: Vec::new(), present: 0, repeated: 0 }
+        Self {
+            text: String::new(),
+            opaque: Vec::new(),
+            entries: Vec::new(),
+            present: Names::NONE,
+            repeated: Names::NONE,
+        }
     }
 
     /// Room for this many fields of this many bytes in all.
@@ -70,8 +77,8 @@ impl Fields {
         self.text.clear();
         self.opaque.clear();
         self.entries.clear();
-        self.present = 0;
-        self.repeated = 0;
+        self.present = Names::NONE;
+        self.repeated = Names::NONE;
     }
 
     /// How many fields there are; repeated names count each time.
@@ -86,7 +93,12 @@ impl Fields {
 
     /// The bytes of all names and values.
     pub fn bytes(&self) -> usize {
-        self.entries.iter().map(|e| e.name(&self.text).len() + e.value_len as usize).sum()
+        self.entries.iter().map(|e| usize::from(e.name_len) + e.value_len as usize).sum()
+    }
+
+    /// The bytes of text for which there is memory.
+    pub fn capacity(&self) -> usize {
+        self.text.capacity()
     }
 
     /// All fields in their order.
@@ -117,6 +129,12 @@ impl Fields {
         Ok(self.single_entry(known.into())?.map(|entry| self.text_of(entry).unwrap_or_default()))
     }
 
+    /// Whether there may be a field of any of these names. `false` is certain; `true` may be said of fields that were removed.
+    #[inline]
+    pub fn may_have_any(&self, names: Names) -> bool {
+        self.present.meets(names)
+    }
+
     /// Whether there is a field of this name.
     #[inline]
     pub fn contains<'n>(&self, name: impl Into<NameRef<'n>>) -> bool {
@@ -143,35 +161,32 @@ impl Fields {
     }
 
     /// The same for a known name and a value that is text already.
+    #[inline]
     pub fn append_text(&mut self, name: Known, value: &str) -> Result<(), InvalidField> {
-        let at = self.take_values(value)?;
-        self.push(Entry::own(name, at, offset(value.len())?));
-        Ok(())
-    }
-
-    /// Adds known fields whose values stand one after the other in `text`; each pair is a name and where its value ends.
-    /// Empty values are left out. The cheap way to add what the gateway says itself.
-    pub fn append_all(&mut self, text: &str, ends: &[(Known, usize)]) -> Result<(), InvalidField> {
-        let at = self.take_values(text)?;
-        let mut start = 0;
-        for &(name, end) in ends {
-            let end = offset(end.min(text.len()))?;
-            if end > start {
-                self.push(Entry::own(name, at + start, end - start));
-            }
-            start = end;
-        }
-        Ok(())
-    }
-
-    fn take_values(&mut self, values: &str) -> Result<u32, InvalidField> {
-        if ascii::find_control(values.as_bytes()).is_some() {
+        if ascii::find_control(value.as_bytes()).is_some() {
             return Err(InvalidField::Value);
         }
-        let at = offset(self.text.len())?;
-        offset(self.text.len() + values.len())?;
-        self.text.push_str(values);
-        Ok(at)
+        let entry = self.store_line(name.into(), value)?;
+        self.push(entry);
+        Ok(())
+    }
+
+    /// Adds lines after all other fields: the cheap way to add what the gateway says itself.
+    pub fn append_lines(&mut self, lines: &Lines) -> Result<(), InvalidField> {
+        let base = offset(self.text.len())?;
+        offset(self.text.len() + lines.text.len())?;
+        self.text.push_str(lines.checked_text()?);
+        for mark in lines.marks() {
+            self.push(Entry {
+                name_at: base + mark.name_at,
+                value_at: base + mark.value_at,
+                value_len: mark.value_len,
+                name_len: mark.name_len,
+                known: Some(mark.name),
+                place: Place::Line,
+            });
+        }
+        Ok(())
     }
 
     /// Replaces all fields of this name by one, at the place of the first, or adds it after all others.
@@ -206,16 +221,26 @@ impl Fields {
         self.entries = entries;
     }
 
+    /// The same where names decide: `keep` is told the known name, or how one is spelt that is not known.
+    #[inline]
+    pub fn retain_names(&mut self, mut keep: impl FnMut(Result<Known, &str>) -> bool) {
+        let text = &self.text;
+        self.entries.retain(|entry| keep(entry.known.ok_or_else(|| entry.name(text))));
+    }
+
+    #[inline]
     fn push(&mut self, entry: Entry) {
-        let bit = entry.known.map_or(0, Known::bit);
-        self.repeated |= self.present & bit;
-        self.present |= bit;
+        if let Some(known) = entry.known
+            && self.present.insert(known)
+        {
+            self.repeated.insert(known);
+        }
         self.entries.push(entry);
     }
 
     #[inline]
     fn may_have(&self, name: NameRef<'_>) -> bool {
-        name.known.is_none_or(|known| self.present & known.bit() != 0)
+        name.known.is_none_or(|known| self.present.contains(known))
     }
 
     #[inline]
@@ -227,7 +252,7 @@ impl Fields {
     }
 
     fn single_entry(&self, name: NameRef<'_>) -> Result<Option<&Entry>, Repeated> {
-        if name.known.is_some_and(|known| self.repeated & known.bit() == 0) {
+        if name.known.is_some_and(|known| !self.repeated.contains(known)) {
             return Ok(self.find(name));
         }
         let mut found = self.entries.iter().filter(|entry| entry.is(name, &self.text));
@@ -239,7 +264,7 @@ impl Fields {
 
     #[inline]
     fn text_of(&self, entry: &Entry) -> Option<&str> {
-        if entry.opaque { None } else { self.text.get(entry.value_range()) }
+        if entry.place == Place::Opaque { None } else { self.text.get(entry.value_range()) }
     }
 
     #[inline]
@@ -249,7 +274,7 @@ impl Fields {
 
     #[inline]
     fn value_of(&self, entry: &Entry) -> &[u8] {
-        let text = if entry.opaque { self.opaque.as_slice() } else { self.text.as_bytes() };
+        let text = if entry.place == Place::Opaque { self.opaque.as_slice() } else { self.text.as_bytes() };
         text.get(entry.value_range()).unwrap_or_default()
     }
 
@@ -268,24 +293,78 @@ impl Fields {
     }
 
     fn store_valid(&mut self, name: NameRef<'_>, value: &[u8]) -> Result<Entry, InvalidField> {
-        let text = std::str::from_utf8(value);
-        let value_at = if text.is_ok() { self.text.len() + name.name.len() } else { self.opaque.len() };
+        if let Ok(text) = std::str::from_utf8(value) {
+            return self.store_line(name, text);
+        }
         let entry = Entry {
             name_at: offset(self.text.len())?,
+            value_at: offset(self.opaque.len())?,
+            value_len: offset(value.len())?,
+            name_len: u16::try_from(name.name.len()).map_err(|_| InvalidField::Name)?,
+            known: name.known,
+            place: Place::Opaque,
+        };
+        self.text.push_str(name.name);
+        self.opaque.extend_from_slice(value);
+        Ok(entry)
+    }
+
+    #[inline]
+    fn store_line(&mut self, name: NameRef<'_>, value: &str) -> Result<Entry, InvalidField> {
+        let name_at = self.text.len();
+        let value_at = name_at + name.name.len() + SEPARATOR.len();
+        let entry = Entry {
+            name_at: offset(name_at)?,
             value_at: offset(value_at)?,
             value_len: offset(value.len())?,
             name_len: u16::try_from(name.name.len()).map_err(|_| InvalidField::Name)?,
             known: name.known,
-            opaque: text.is_err(),
+            place: Place::Line,
         };
+        offset(value_at + value.len() + END.len())?;
+        self.text.reserve(value_at - name_at + value.len() + END.len());
         self.text.push_str(name.name);
-        match text {
-            Ok(text) => self.text.push_str(text),
-            Err(_) => self.opaque.extend_from_slice(value),
-        }
+        self.text.push_str(SEPARATOR);
+        self.text.push_str(value);
+        self.text.push_str(END);
         Ok(entry)
     }
+
+    /// Writes the lines of the fields for which `keep` says so, as [`encode`](crate::encode) does, neighbours in one piece.
+    #[inline]
+    pub(crate) fn write_lines(&self, out: &mut Vec<u8>, mut keep: impl FnMut(Option<Known>) -> bool) {
+        let mut run = 0..0;
+        for entry in self.entries.iter().filter(|entry| keep(entry.known)) {
+            match entry.line_range() {
+                Some(line) if line.start == run.end => run.end = line.end,
+                Some(line) => {
+                    self.write_run(out, std::mem::replace(&mut run, line));
+                }
+                None => {
+                    self.write_run(out, std::mem::replace(&mut run, 0..0));
+                    self.write_apart(out, entry);
+                }
+            }
+        }
+        self.write_run(out, run);
+    }
+
+    #[inline]
+    fn write_run(&self, out: &mut Vec<u8>, run: std::ops::Range<usize>) {
+        out.extend_from_slice(self.text.as_bytes().get(run).unwrap_or_default());
+    }
+
+    #[cold]
+    fn write_apart(&self, out: &mut Vec<u8>, entry: &Entry) {
+        crate::encode::field(out, entry.name(&self.text), self.value_of(entry));
+    }
 }
+
+/// What stands between a name and its value.
+pub(crate) const SEPARATOR: &str = ": ";
+
+/// What ends a line.
+pub(crate) const END: &str = "\r\n";
 
 /// What the reader of a section does while it finds field lines in a block of bytes: it notes ranges of that block
 /// first and hands over the text once, when the section is complete.
@@ -299,7 +378,7 @@ impl Fields {
             value_len: ranges.value_len,
             name_len: ranges.name_len,
             known,
-            opaque: false,
+            place: if ranges.is_plain { Place::Line } else { Place::Apart },
         });
     }
 
@@ -330,6 +409,8 @@ pub(crate) struct Ranges {
     pub(crate) value_at: u32,
     pub(crate) value_len: u32,
     pub(crate) name_len: u16,
+    /// The line is written as `encode` would: nothing but `: ` before the value, and CRLF after it.
+    pub(crate) is_plain: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -337,18 +418,23 @@ struct Entry {
     name_at: u32,
     value_at: u32,
     value_len: u32,
-    /// 0 for a field of the gateway's own, whose name is that of `known` and lies nowhere.
     name_len: u16,
     known: Option<Known>,
-    /// The value lies in `opaque`, not in `text`.
-    opaque: bool,
+    place: Place,
+}
+
+/// Where the text of a field lies.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In `text`, in one line, as it is written out.
+    Line,
+    /// In `text`, with other white space around the value than is written out.
+    Apart,
+    /// The value lies in `opaque`.
+    Opaque,
 }
 
 impl Entry {
-    fn own(name: Known, value_at: u32, value_len: u32) -> Self {
-        Self { name_at: 0, value_at, value_len, name_len: 0, known: Some(name), opaque: false }
-    }
-
     #[inline]
     fn is(&self, name: NameRef<'_>, text: &str) -> bool {
         match name.known {
@@ -359,9 +445,6 @@ impl Entry {
 
     #[inline]
     fn name<'a>(&self, text: &'a str) -> &'a str {
-        if self.name_len == 0 {
-            return self.known.map_or("", Known::as_str);
-        }
         text.get(self.name_range()).unwrap_or_default()
     }
 
@@ -371,6 +454,12 @@ impl Entry {
         at..at + usize::from(self.name_len)
     }
 
+    /// Where the whole line lies, if it is one.
+    #[inline]
+    fn line_range(&self) -> Option<std::ops::Range<usize>> {
+        (self.place == Place::Line).then(|| self.name_at as usize..self.value_range().end + END.len())
+    }
+
     #[inline]
     fn value_range(&self) -> std::ops::Range<usize> {
         let at = self.value_at as usize;
@@ -378,7 +467,7 @@ impl Entry {
     }
 }
 
-fn offset(at: usize) -> Result<u32, InvalidField> {
+pub(crate) fn offset(at: usize) -> Result<u32, InvalidField> {
     u32::try_from(at).map_err(|_| InvalidField::TooLarge)
 }
 

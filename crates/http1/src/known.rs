@@ -148,12 +148,55 @@ impl Known {
         let slot = SLOTS.get(ends.slot()).and_then(Option::as_ref)?;
         (ends.spell(&slot.ends) && (name.len() <= 16 || same_middle(name, slot.known))).then_some(slot.known)
     }
+}
 
-    /// A bit for this name in a set that may claim to hold names which it does not.
-    pub(crate) const fn bit(self) -> u64 {
-        1 << (self as u8 % 64)
+/// A set of known names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Names(u128);
+
+impl Names {
+    /// The empty set.
+    pub const NONE: Self = Self(0);
+
+    /// These names.
+    pub const fn of(names: &[Known]) -> Self {
+        let mut set = Self::NONE;
+        let mut rest = names;
+        while let [name, after @ ..] = rest {
+            set.insert(*name);
+            rest = after;
+        }
+        set
+    }
+
+    /// The names of both.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Adds a name, and says whether it was there already.
+    #[inline]
+    pub const fn insert(&mut self, name: Known) -> bool {
+        let had = self.contains(name);
+        self.0 |= 1 << (name as u8);
+        had
+    }
+
+    /// Whether the name is among them.
+    #[inline]
+    pub const fn contains(self, name: Known) -> bool {
+        self.0 >> (name as u8) & 1 != 0
+    }
+
+    /// Whether any name is in both.
+    #[inline]
+    pub const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 }
+
+const _: () = assert!(Known::ALL.len() <= 128, "a set of known names has a bit for each");
 
 /// The first and the last eight bytes, which overlap in shorter names, and the length: this tells all known names
 /// apart, and is all there is to compare in names up to 16 bytes.

@@ -104,7 +104,9 @@ impl HeadReader {
         fields.clear();
         match section::read(section, 0, limits, Some(fields))? {
             Progress::End(end) => {
-                fields.take_text(section.get(..end).unwrap_or(section)).map_err(|_| FieldLineError::TooLarge)?;
+                // Without the empty line, so that lines added later follow those that are there.
+                let lines = section.get(..end.saturating_sub(2)).unwrap_or(section);
+                fields.take_text(lines).map_err(|_| FieldLineError::TooLarge)?;
                 into.fill(line);
                 Ok(Some(at + end))
             }

@@ -74,8 +74,13 @@ fn line(bytes: &[u8], at: usize) -> Result<Line, FieldLineError> {
     }
     let value_at = at + colon + 1;
     let (skipped, value_len) = trim(after.get(..end).unwrap_or_default());
-    let ranges =
-        Ranges { name_at: offset(at), value_at: offset(value_at + skipped), value_len: offset(value_len), name_len };
+    let ranges = Ranges {
+        name_at: offset(at),
+        value_at: offset(value_at + skipped),
+        value_len: offset(value_len),
+        name_len,
+        is_plain: skipped == 1 && 1 + value_len == end && after.first() == Some(&b' '),
+    };
     Ok(Line::Field { known, ranges, next: value_at + end + 2 })
 }
 

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tidegate_config::config;
 use tidegate_http1::{RequestHead, ResponseHead};
 
@@ -70,6 +70,15 @@ impl Buffers {
         }
     }
 
+    /// Takes back the buffer in which `data` lies, if nobody else holds any of it.
+    #[inline]
+    pub(crate) fn reclaim(&self, data: Bytes) {
+        if let Ok(mut buffer) = data.try_into_mut() {
+            buffer.clear();
+            self.put(buffer);
+        }
+    }
+
     /// An empty head, with the memory of one that has served.
     pub(crate) fn take_head(&self) -> RequestHead {
         self.spare_heads.borrow_mut().pop().unwrap_or_default()
@@ -78,7 +87,7 @@ impl Buffers {
     /// Takes a head back; one that has grown is freed.
     pub(crate) fn put_head(&self, mut head: RequestHead) {
         let mut spare = self.spare_heads.borrow_mut();
-        if spare.len() < KEPT && head.fields.bytes() <= HEAD_KEPT {
+        if spare.len() < KEPT && head.fields.capacity() <= HEAD_KEPT {
             head.clear();
             spare.push(head);
         }
@@ -92,7 +101,7 @@ impl Buffers {
     /// The same for a reply's head.
     pub(crate) fn put_reply(&self, mut head: ResponseHead) {
         let mut spare = self.spare_replies.borrow_mut();
-        if spare.len() < KEPT && head.fields.bytes() <= HEAD_KEPT {
+        if spare.len() < KEPT && head.fields.capacity() <= HEAD_KEPT {
             head.clear();
             spare.push(head);
         }

@@ -51,6 +51,7 @@ pub(crate) async fn forward_to(
         stream_idle: local.snapshot.config.server.timeouts.stream_idle,
         write: config.timeouts.write,
         began: exchange.started,
+        try_began: exchange.started,
         deadline: route.timeout.map(|timeout| exchange.started + timeout),
         try_limit: None,
         clock: &live.worker.clock,

@@ -68,11 +68,12 @@ impl Outbox {
     }
 
     /// Appends a body frame with what the framing wants around it. A large one is not copied, and must then be the last until
-    /// all is written.
+    /// all is written; of one that was copied, the buffer is given back.
     #[inline]
-    pub(crate) fn frame(&mut self, writer: &mut BodyWriter, data: Bytes) -> Result<(), WrongLength> {
+    pub(crate) fn frame(&mut self, writer: &mut BodyWriter, data: Bytes) -> Result<Option<Bytes>, WrongLength> {
         if data.len() <= COPY_UP_TO || !self.data.is_empty() || self.back_sent < self.back.len() {
-            return writer.data(&data, self.tail());
+            writer.data(&data, self.tail())?;
+            return Ok(Some(data));
         }
         writer.write(data.len())?;
         writer.chunk_prefix(data.len(), self.tail());
@@ -80,7 +81,7 @@ impl Outbox {
         self.back_sent = 0;
         writer.chunk_suffix(data.len(), &mut self.back);
         self.data = data;
-        Ok(())
+        Ok(None)
     }
 
     /// Writes until nothing waits. `wrote` is told of every write that took bytes.

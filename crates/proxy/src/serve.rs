@@ -39,7 +39,7 @@ pub(crate) struct Means<'a> {
 pub(crate) struct Answer {
     pub(crate) reply: Reply,
     /// With a 101: the upstream's half of the tunnel.
-    pub(crate) tunnel: Option<Tunnel>,
+    pub(crate) tunnel: Option<Box<Tunnel>>,
     /// The connection must not carry another request.
     pub(crate) close: bool,
 }
@@ -110,7 +110,7 @@ fn guard(exchange: &mut Exchange, local: &Local) {
         return;
     }
     guarded.strip(&mut exchange.head.fields);
-    if exchange.body.replayable().is_none() {
+    if !exchange.body.is_whole() {
         exchange.body = Body::stream(GuardedBody::new(std::mem::take(&mut exchange.body), Rc::clone(guarded)));
     }
 }

@@ -15,8 +15,8 @@ use crate::upstream::attempt::Tunnel;
 use crate::worker::Worker;
 
 /// Carries bytes both ways; returns how many came from the client and how many went there.
-pub(crate) async fn run(client: &RefCell<Wire>, tunnel: Tunnel, worker: &Worker, idle: Duration) -> (u64, u64) {
-    let Tunnel { io: mut upstream, early, hold } = tunnel;
+pub(crate) async fn run(client: &RefCell<Wire>, tunnel: Box<Tunnel>, worker: &Worker, idle: Duration) -> (u64, u64) {
+    let Tunnel { io: mut upstream, early, hold } = *tunnel;
     let room = worker.buffers.head();
     let mut up = Half::new(std::mem::take(&mut client.borrow_mut().inbox), room);
     let mut down = Half::new(early, room);

@@ -17,6 +17,7 @@ use tidegate_http1::Fields;
 use crate::alarm::pause;
 use crate::buffers::Buffers;
 use crate::limits::Connections;
+use crate::listener::Attendants;
 use crate::net::Net;
 use crate::pace::Patience;
 use crate::shaping::Shaping;
@@ -40,6 +41,7 @@ pub(crate) struct Worker {
     pub(crate) shard: Shard,
     pub(crate) log: RefCell<LogBuffer>,
     pub(crate) buffers: Rc<Buffers>,
+    pub(crate) attendants: Attendants,
     /// Shared by all workers; used when connections come and go.
     pub(crate) connections: Arc<Connections>,
     local: RefCell<Rc<Local>>,
@@ -109,6 +111,7 @@ impl Worker {
             shard,
             log: RefCell::new(log),
             buffers,
+            attendants: Attendants::default(),
             connections,
             local: RefCell::new(local),
             draining: Cell::new(false),

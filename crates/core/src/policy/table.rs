@@ -99,7 +99,7 @@ impl Guarded {
 
     /// Takes every guarded field out.
     pub fn strip(&self, fields: &mut Fields) {
-        fields.retain(|field| !self.has(field.name.as_bytes()));
+        fields.retain_names(|name| !self.has(name.map_or_else(str::as_bytes, |known| known.as_str().as_bytes())));
     }
 }
 

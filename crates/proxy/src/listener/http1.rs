@@ -38,7 +38,7 @@ const DRAINED_AT_MOST: u64 = 256 * 1024;
 const LINGER: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// A request as read from the connection.
-struct Request {
+pub(super) struct Request {
     head: RequestHead,
     framing: Framing,
     began: Instant,
@@ -53,14 +53,15 @@ pub(crate) async fn serve(worker: Rc<Worker>, session: Rc<Session>, io: Io, earl
     let mut connection =
         Connection { wire: Rc::new(RefCell::new(wire)), since: worker.clock.now(), first: true, worker, session };
     while let Some(request) = connection.next().await {
-        // Boxed: what waits for the next request must not be as large as what serves one.
-        if !Box::pin(connection.exchange(request)).await {
-            return;
+        let worker = Rc::clone(&connection.worker);
+        match worker.attendants.serve(connection, request).await {
+            Some(goes_on) => connection = goes_on,
+            None => return,
         }
     }
 }
 
-struct Connection {
+pub(super) struct Connection {
     worker: Rc<Worker>,
     session: Rc<Session>,
     wire: Rc<RefCell<Wire>>,
@@ -128,7 +129,7 @@ impl Connection {
     }
 
     /// Serves one request. False ends the connection.
-    async fn exchange(&mut self, request: Request) -> bool {
+    pub(super) async fn exchange(&mut self, request: Request) -> bool {
         let Request { head, framing, began, keep_alive, expects_continue } = request;
         let body = self.body(framing, expects_continue);
         let (version, is_head) = (head.version, head.method == Method::HEAD);
@@ -218,7 +219,7 @@ impl Connection {
     /// yet read its request to the end.
     fn must_close(&self, answer: &Answer) -> bool {
         let wire = self.wire.borrow();
-        let streams = answer.reply.body.replayable().is_none();
+        let streams = !answer.reply.body.is_whole();
         !wire.request_is_over()
             && (wire.holds_body_back() || !streams && wire.remaining().is_some_and(|left| left > DRAINED_AT_MOST))
     }
@@ -262,7 +263,7 @@ impl Connection {
         };
         live.facts.status = status.as_u16();
         let patience = self.worker.write_patience(&reply.head.fields);
-        let is_small = reply.body.replayable().is_some();
+        let is_small = reply.body.is_whole();
         let mut writing = Writing::new(std::mem::take(&mut reply.body), (framing, bodiless), patience, base);
         if is_small {
             // A stream is better sent on while what was read of it is still in the processor's cache.

@@ -1,6 +1,7 @@
 //! The client side: sockets, TLS, protocol detection and the connections of HTTP/1 and HTTP/2.
 
 pub(crate) mod accept;
+mod attendant;
 pub mod bind;
 pub mod certs;
 pub(crate) mod http1;
@@ -20,6 +21,7 @@ use tidegate_core::client::Peer;
 use tidegate_core::exchange::Exchange;
 use tidegate_core::rejection::{Rejection, RejectionKind};
 
+pub(crate) use self::attendant::Attendants;
 use crate::telemetry::ListenerCells;
 
 /// A client connection: who is there, and what its listener demands.

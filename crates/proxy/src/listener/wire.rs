@@ -34,7 +34,7 @@ pub(crate) struct Wire {
     pub(crate) outbox: Outbox,
     pub(crate) alarm: SharedAlarm,
     clock: Clock,
-    buffers: Rc<Buffers>,
+    pub(crate) buffers: Rc<Buffers>,
     body: RequestBody,
 }
 
@@ -205,6 +205,10 @@ impl Wire {
         }
         loop {
             if self.inbox.len() >= READ_AHEAD {
+                return Poll::Pending;
+            }
+            if self.io.poll_readable(cx).is_pending() {
+                self.give_buffer_back();
                 return Poll::Pending;
             }
             if self.inbox.capacity() == 0 {

@@ -102,7 +102,8 @@ impl Writing {
         let taken = match frame {
             Some(Ok(Frame::Data(data))) => {
                 self.sent += data.len() as u64;
-                wire.outbox.frame(&mut self.writer, data)
+                let copied = wire.outbox.frame(&mut self.writer, data);
+                copied.map(|copied| copied.into_iter().for_each(|data| wire.buffers.reclaim(data)))
             }
             Some(Ok(Frame::Trailers(trailers))) => {
                 self.ended = true;
@@ -186,23 +187,21 @@ pub(crate) fn encode_head(
         Framing::Length(length) => Some(decimal(length)),
         Framing::None | Framing::Chunked | Framing::Close => None,
     };
-    let mut framed = false;
-    for field in &head.fields {
-        let keep = match field.known {
-            Some(Known::ContentLength) if bodiless => {
-                head.status != StatusCode::NO_CONTENT && !head.status.is_informational()
+    // Of several only one may stand (RFC 9112, 6.3), and none if it says something else than what is sent.
+    let said = head.fields.single(Known::ContentLength);
+    let framed = promised.as_ref().is_some_and(|length| said == Ok(Some(length.as_str().as_bytes())));
+    let may_say_length = head.status != StatusCode::NO_CONTENT && !head.status.is_informational();
+    encode::fields_where(out, &head.fields, |known| match known {
+        Some(Known::ContentLength) => {
+            if bodiless {
+                may_say_length
+            } else {
+                framed
             }
-            Some(Known::ContentLength) => {
-                let same = promised.as_ref().is_some_and(|length| length.as_str().as_bytes() == field.value);
-                same && !std::mem::replace(&mut framed, true)
-            }
-            Some(Known::TransferEncoding) => false,
-            _ => true,
-        };
-        if keep {
-            encode::field(out, field.name, field.value);
         }
-    }
+        Some(Known::TransferEncoding) => false,
+        _ => true,
+    });
     match (promised, framing) {
         (Some(length), _) if !framed => encode::field(out, "content-length", length.as_str().as_bytes()),
         (_, Framing::Chunked) => encode::field(out, "transfer-encoding", b"chunked"),

@@ -42,6 +42,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) deadline: Option<Instant>,
     /// When the request came.
     pub(crate) began: Instant,
+    /// When this try began.
+    pub(crate) try_began: Instant,
     /// Of this try, up to the reply's head; `None` if no other may follow.
     pub(crate) try_limit: Option<TryLimit>,
     pub(crate) clock: &'a Clock,
@@ -87,6 +89,7 @@ impl<'a> Attempt<'a> {
         (means, alarm): (&'a Means, &'a SharedAlarm),
     ) -> Self {
         let Means { clock, net, buffers, dice } = means;
+        let now = clock.now();
         Self {
             head,
             body,
@@ -96,7 +99,8 @@ impl<'a> Attempt<'a> {
             stream_idle: timeouts.read,
             write: timeouts.write,
             deadline: None,
-            began: clock.now(),
+            began: now,
+            try_began: now,
             try_limit: None,
             clock,
             net,
@@ -143,7 +147,9 @@ pub(crate) struct Reply {
     pub(crate) head: ResponseHead,
     pub(crate) body: Body,
     /// Present with a 101: the raw connection, for a tunnel.
-    pub(crate) tunnel: Option<Tunnel>,
+    pub(crate) tunnel: Option<Box<Tunnel>>,
+    /// When its head was there.
+    pub(crate) at: Instant,
 }
 
 /// The upstream half of an upgraded connection.

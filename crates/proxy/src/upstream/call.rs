@@ -161,8 +161,9 @@ impl Service {
             }
             attempt.moves_on = repeatable && !matches!(spare, Spare::None) && may_outwait(attempt.retry, &trail);
             attempt.try_limit = try_limit(attempt, trail.now);
-            let result = self.call_in_service(endpoint, attempt, &spare, trail.now).await;
-            let now = attempt.clock.now();
+            attempt.try_began = trail.now;
+            let result = self.call_in_service(endpoint, attempt, &spare).await;
+            let now = result.as_ref().map_or_else(|_| attempt.clock.now(), |reply| reply.at);
             tried.ended = Some(now);
             self.observe(&mut ticket, &result, (trail.now, now));
             trail.now = now;
@@ -275,11 +276,10 @@ impl Service {
         endpoint: &Rc<Endpoint>,
         attempt: &mut Attempt<'_>,
         spare: &Spare,
-        began: Instant,
     ) -> Result<Reply, Failure> {
         let member = endpoint.member.as_deref().filter(|_| attempt.moves_on);
         let (clock, alarm) = (attempt.clock, Rc::clone(attempt.alarm));
-        let mut look = began + LOOK;
+        let mut look = attempt.try_began + LOOK;
         let mut call = std::pin::pin!(self.call_endpoint(endpoint, attempt, spare));
         poll_fn(|cx| {
             if let Poll::Ready(done) = call.as_mut().poll(cx) {
@@ -337,7 +337,7 @@ impl Service {
     /// When a second try is to be made beside the first: not for requests that may not be sent twice.
     fn hedges_after(&self, attempt: &Attempt<'_>) -> Option<Duration> {
         let hedge = self.plan.config.hedge?;
-        if !attempt.head.method.is_idempotent() || attempt.upgrade.is_some() || attempt.body.replayable().is_none() {
+        if !attempt.head.method.is_idempotent() || attempt.upgrade.is_some() || !attempt.body.is_whole() {
             return None;
         }
         match hedge {

@@ -88,17 +88,13 @@ impl Endpoint {
     }
 
     /// The idle connection that was used last, if nobody waits for it.
-    pub(crate) fn take_idle(&self, clock: &Clock) -> Option<Box<Connection>> {
-        if self.queue.is_empty() { self.last_idle(clock) } else { None }
+    pub(crate) fn take_idle(&self, now: Instant) -> Option<Box<Connection>> {
+        if self.queue.is_empty() { self.last_idle(now) } else { None }
     }
 
     /// The idle connection that was used last, if it is still good: the kernel is asked whether the peer closed it or sent
     /// what nobody asked for.
-    fn last_idle(&self, clock: &Clock) -> Option<Box<Connection>> {
-        if self.idle.borrow().is_empty() {
-            return None;
-        }
-        let now = clock.now();
+    fn last_idle(&self, now: Instant) -> Option<Box<Connection>> {
         loop {
             let Idle { mut connection, since } = self.idle.borrow_mut().pop_back()?;
             if self.is_fresh(&connection, since, now) && connection.is_quiet() {
@@ -187,7 +183,7 @@ impl Endpoint {
         if fresh && self.is_full() {
             self.idle.borrow_mut().pop_front();
         }
-        if !fresh && let Some(connection) = self.last_idle(clock) {
+        if !fresh && let Some(connection) = self.last_idle(clock.now()) {
             return Some(Checkout::Reused(connection));
         }
         if let Some(session) = self.roomy_session() {

@@ -92,8 +92,9 @@ impl Connection {
 
     fn reply(mut self: Box<Self>, attempt: &Attempt<'_>, awaiting: Awaiting) -> Result<Reply, Failure> {
         let Awaiting { sender, head, .. } = awaiting;
+        let now = attempt.clock.now();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(tunnel(*self, head));
+            return Ok(tunnel(*self, head, now));
         }
         let method = &attempt.head.method;
         let framing = response_framing(method, &head).map_err(|error| Failure::Malformed(error.to_string().into()))?;
@@ -104,9 +105,9 @@ impl Connection {
         {
             attempt.buffers.put_out(sender.into_buffer());
             if reusable {
-                self.retire(attempt.clock.now(), attempt.buffers);
+                self.retire(now, attempt.buffers);
             }
-            return Ok(Reply { head, body, tunnel: None });
+            return Ok(Reply { head, body, tunnel: None, at: now });
         }
         let body = Body::stream(ReplyBody {
             connection: Some(self),
@@ -125,19 +126,17 @@ impl Connection {
             alarm: Rc::clone(attempt.alarm),
             buffers: Rc::clone(attempt.buffers),
         });
-        Ok(Reply { head, body, tunnel: None })
+        Ok(Reply { head, body, tunnel: None, at: now })
     }
 
-    /// The body, if all of it is here already: the common case of a small reply, which then needs no stream. It is copied, which
-    /// costs less than a new buffer for the next reply.
+    /// The body, if all of it is here already: the common case of a small reply, which then needs no stream. It keeps the buffer,
+    /// which goes back when the body was written (see [`Buffers::reclaim`]).
     fn whole_body(&mut self, framing: Framing) -> Option<Body> {
         match framing {
             Framing::None | Framing::Length(0) => Some(Body::empty()),
             Framing::Length(length) => {
-                let length = usize::try_from(length).ok()?;
-                let body = Body::full(Bytes::copy_from_slice(self.inbox.get(..length)?));
-                self.inbox.advance(length);
-                Some(body)
+                let length = usize::try_from(length).ok().filter(|length| *length <= self.inbox.len())?;
+                Some(Body::full(self.inbox.split_to(length).freeze()))
             }
             Framing::Chunked | Framing::Close => None,
         }
@@ -154,9 +153,10 @@ impl Connection {
     }
 }
 
-fn tunnel(connection: Connection, head: ResponseHead) -> Reply {
+fn tunnel(connection: Connection, head: ResponseHead, at: Instant) -> Reply {
     let Connection { io, inbox, permit, .. } = connection;
-    Reply { head, body: Body::empty(), tunnel: Some(Tunnel { io, early: inbox, hold: Box::new(permit) }) }
+    let tunnel = Box::new(Tunnel { io, early: inbox, hold: Box::new(permit) });
+    Reply { head, body: Body::empty(), tunnel: Some(tunnel), at }
 }
 
 fn request_framing(head: &RequestHead, body: &Body) -> Framing {

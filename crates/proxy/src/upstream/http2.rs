@@ -193,6 +193,7 @@ impl Session {
         hold: Hold,
     ) -> Result<Reply, Failure> {
         let (parts, stream) = response.into_parts();
+        let at = attempt.clock.now();
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure::Malformed("it switched protocols, which HTTP/2 does not know".into()));
         }
@@ -203,7 +204,7 @@ impl Session {
             fields(&parts.headers).map_err(|_| Failure::Malformed("its reply has a malformed field".into()))?;
         let head = ResponseHead { status: parts.status, reason: String::new(), version: Version::Http2, fields };
         if stream.is_end_stream() {
-            return Ok(Reply { head, body: Body::empty(), tunnel: None });
+            return Ok(Reply { head, body: Body::empty(), tunnel: None, at });
         }
         let length = if attempt.head.method == Method::HEAD { None } else { length(&head) };
         let streaming = forward::is_stream(&head.fields);
@@ -218,7 +219,7 @@ impl Session {
             _hold: hold,
             _session: self,
         });
-        Ok(Reply { head, body, tunnel: None })
+        Ok(Reply { head, body, tunnel: None, at })
     }
 }
 

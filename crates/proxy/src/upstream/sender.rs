@@ -79,7 +79,7 @@ impl Sender {
         self.fresh = false;
         match self.body.poll_frame(cx) {
             Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(Some(Ok(Frame::Data(data)))) => self.outbox.frame(&mut self.writer, data)?,
+            Poll::Ready(Some(Ok(Frame::Data(data)))) => drop(self.outbox.frame(&mut self.writer, data)?),
             Poll::Ready(Some(Ok(Frame::Trailers(trailers)))) => self.end(Some(&trailers))?,
             Poll::Ready(Some(Err(error))) => return Err(SendError::Body(error)),
             Poll::Ready(None) => self.end(None)?,

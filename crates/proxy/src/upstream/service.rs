@@ -112,7 +112,7 @@ impl Service {
         fresh: bool,
     ) -> Result<(Channel, bool), Failure> {
         if !fresh {
-            if let Some(connection) = endpoint.take_idle(attempt.clock) {
+            if let Some(connection) = endpoint.take_idle(attempt.try_began) {
                 self.cells.reused.up();
                 return Ok((Channel::Http1(connection), true));
             }

@@ -25,7 +25,7 @@ pub(crate) fn watch(reply: &mut Reply, hold: Hold, clock: &Clock) {
     if let Some(tunnel) = &mut reply.tunnel {
         let inner = std::mem::replace(&mut tunnel.hold, Box::new(()));
         tunnel.hold = Box::new((inner, hold));
-    } else if reply.body.replayable().is_none() {
+    } else if !reply.body.is_whole() {
         let body = std::mem::take(&mut reply.body);
         reply.body = Body::stream(Watched { body, hold: Some(hold), clock: clock.clone() });
     }

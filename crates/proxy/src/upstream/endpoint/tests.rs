@@ -79,7 +79,7 @@ fn a_connection_that_is_given_back_goes_to_who_waits_and_not_to_who_comes() {
         let mut waiting = call(&endpoint, false, false);
         assert!(poll(&mut waiting).is_none());
         endpoint.give_back(connection, Clock::System.now());
-        assert!(endpoint.take_idle(&Clock::System).is_none());
+        assert!(endpoint.take_idle(Clock::System.now()).is_none());
         assert!(matches!(poll(&mut waiting), Some(Checkout::Reused(_))));
     });
 }
