@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
 use e2e::backend::{Conn, ok};
+use e2e::provider::Provider;
 use e2e::tools::Nginx;
 use e2e::wire::Message;
 use e2e::{Backend, Gateway};
@@ -326,4 +327,24 @@ routes: [{{ match: {{ path_prefix: / }}, service: app, auth: opaque, require: {{
     let gateway = Gateway::run(&wrong);
     assert_eq!(code(&with(&gateway, "/", "mary")), said(503, "auth_unavailable"));
     assert_eq!(idp.requests().len(), 1);
+}
+
+#[test]
+fn a_token_of_a_real_provider_is_known_by_asking_it_and_remembered_when_it_is_gone() {
+    let (mut idp, app) = (Provider::run(), Backend::echo());
+    let gateway = Gateway::run(&format!(
+        "auth:
+  opaque: {{ introspect: {{ service: idp, path: /token/introspection, client_id: gateway, client_secret: a-secret-of-the-gateway, cache: 10m }} }}
+services: {{ idp: {{ url: \"{}\" }}, app: {{ url: \"{}\" }} }}
+routes: [{{ match: {{ path_prefix: / }}, service: app, auth: opaque, require: {{ scopes: [\"orders:read\"] }} }}]
+",
+        idp.issuer(),
+        app.url()
+    ));
+    let token = idp.token();
+    assert_eq!(with(&gateway, "/", &token).status(), 200);
+    assert_eq!(code(&with(&gateway, "/", "a-token-that-nobody-has-issued")), said(401, "credential_invalid"));
+    idp.kill();
+    assert_eq!(with(&gateway, "/", &token).status(), 200);
+    assert_eq!(code(&with(&gateway, "/", "another-token")), said(503, "auth_unavailable"));
 }
