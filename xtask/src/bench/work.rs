@@ -3,16 +3,16 @@
 use super::subject::Mode;
 
 /// One kind of work for all subjects.
-pub(super) struct Work {
-    pub(super) key: &'static str,
-    pub(super) title: &'static str,
-    pub(super) mode: Mode,
-    pub(super) measure: Measure,
-    pub(super) demands: &'static [Demand],
+pub(crate) struct Work {
+    pub(crate) key: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) mode: Mode,
+    pub(crate) measure: Measure,
+    pub(crate) demands: &'static [Demand],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Measure {
+pub(crate) enum Measure {
     /// CPU time of the proxy for a request, in microseconds.
     Cpu(Load),
     /// The 99th percentile of latency at a fixed rate, in microseconds.
@@ -24,7 +24,7 @@ pub(super) enum Measure {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Load {
+pub(crate) enum Load {
     Get,
     Post,
     Large,
@@ -34,14 +34,14 @@ pub(super) enum Load {
 
 /// What the gateway must reach.
 #[derive(Clone, Copy)]
-pub(super) enum Demand {
+pub(crate) enum Demand {
     /// At most this share of what the named peer needs.
     Share(&'static str, f64),
     /// At most this much.
     AtMost(f64),
 }
 
-pub(super) const ALL: &[Work] = &[
+pub(crate) const ALL: &[Work] = &[
     Work {
         key: "get",
         title: "1 KiB GET, HTTP/1.1 keep-alive",
@@ -107,20 +107,20 @@ pub(super) const ALL: &[Work] = &[
     },
 ];
 
-pub(super) fn keys() -> Vec<&'static str> {
+pub(crate) fn keys() -> Vec<&'static str> {
     ALL.iter().map(|work| work.key).collect()
 }
 
 impl Measure {
     /// Whether other works may be measured on the same process before and after.
-    pub(super) fn shares_a_process(self) -> bool {
+    pub(crate) fn shares_a_process(self) -> bool {
         match self {
             Self::Cpu(_) | Self::Latency => true,
             Self::Resident | Self::Start => false,
         }
     }
 
-    pub(super) fn unit(self) -> &'static str {
+    pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::Cpu(_) => "us CPU",
             Self::Latency => "us",

@@ -105,6 +105,23 @@ routes: [{ match: { path_prefix: / }, service: one, timeout: off }]
 }
 
 #[test]
+fn a_chunk_that_does_not_go_on_ends_the_request() {
+    tell(PLAIN, |world| async move {
+        let mut client = world.client();
+        client.say("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n400\r\nabc").await;
+        let mut endpoint = world.endpoint().await;
+        endpoint.head().await;
+        // The grace of the minimum rate, which 3 bytes do not reach.
+        world.pass(seconds(9)).await;
+        assert_eq!(client.now().await.as_deref(), Some(""));
+        world.pass(seconds(1)).await;
+        let reply = client.now().await.unwrap();
+        assert!(reply.starts_with("HTTP/1.1 408 ") && reply.contains("body_timeout"), "{reply}");
+        assert!(!endpoint.rest().await.contains("0\r\n\r\n"), "the request must not look complete");
+    });
+}
+
+#[test]
 fn a_client_that_takes_nothing_of_its_reply_is_let_go() {
     tell(PLAIN, |world| async move {
         let mut client = world.client();
