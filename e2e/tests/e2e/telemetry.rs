@@ -253,7 +253,9 @@ fn a_log_pipe_that_nobody_reads_costs_lines_but_no_request() {
 
 #[test]
 fn requests_that_http2_refuses_by_itself_are_logged() {
-    let gateway = Gateway::run("routes: [{ match: { path_prefix: / }, respond: { status: 200 } }]\n");
+    let gateway = Gateway::run(
+        "log: { access: { format: json, to: stdout } }\nroutes: [{ match: { path_prefix: / }, respond: { status: 200 } }]\n",
+    );
     let client = H2Client::connect(gateway.address());
     let request = |field: usize| http::Request::get("http://a.test/x").header("x", "a".repeat(field));
     assert_eq!(
