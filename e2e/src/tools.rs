@@ -129,7 +129,8 @@ impl Nginx {
     /// Kills its worker and its master, as `kill -9` does.
     pub fn kill(&self) {
         let pid = std::fs::read_to_string(self.folder.path().join("nginx.pid")).unwrap_or_default();
-        let kill = format!("kill -KILL $(cat /proc/{0}/task/{0}/children) {0}", pid.trim());
+        // The master first: it would make a new worker in the moment between.
+        let kill = format!("children=$(cat /proc/{0}/task/{0}/children); kill -KILL {0} $children", pid.trim());
         // A master that is gone already needs no second death.
         drop(Command::new("sh").arg("-c").arg(kill).stderr(Stdio::null()).status());
     }

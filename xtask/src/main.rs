@@ -32,7 +32,7 @@ enum Chore {
     Instructions(instructions::Options),
     /// Compares the gateway with nginx, HAProxy and Envoy: CPU per request, memory, latency, start
     Bench(bench::Options),
-    /// Lets endpoints fail under load, and tells what clients notice of it
+    /// Lets endpoints fail, or clients be slow, under load, and tells what others notice of it
     #[command(subcommand)]
     Soak(soak::Kind),
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Uri};
 use tidegate_core::client::Peer;
 use tidegate_core::exchange::Exchange;
 use tidegate_core::policy::Chain;
@@ -110,6 +110,37 @@ impl Drop for Live {
 
 /// Tells of a request that the codec refused, so that it never became an exchange.
 pub(crate) fn refused(worker: &Worker, peer: &Peer, status: StatusCode, code: &'static str, cause: &str) {
+    let unread = Unserved::unread(Version::Http11, code, cause);
+    unserved(worker, peer, &Unserved { status: status.as_u16(), ..unread });
+}
+
+/// A request that never became an exchange, as far as it is known.
+pub(crate) struct Unserved<'a> {
+    pub(crate) version: Version,
+    pub(crate) method: &'a Method,
+    pub(crate) host: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) request_id: &'a str,
+    /// 0 where none was sent.
+    pub(crate) status: u16,
+    pub(crate) code: &'static str,
+    pub(crate) cause: &'a str,
+}
+
+impl<'a> Unserved<'a> {
+    /// One of which nothing was read.
+    pub(crate) fn unread(version: Version, code: &'static str, cause: &'a str) -> Self {
+        Self { version, method: &Method::GET, host: "", path: "", request_id: "", status: 0, code, cause }
+    }
+
+    /// What it asked for. What follows a `?` may hold credentials of any name, and nobody has looked.
+    pub(crate) fn named(self, method: &'a Method, uri: &'a Uri) -> Self {
+        Self { method, host: uri.host().unwrap_or_default(), path: uri.path(), ..self }
+    }
+}
+
+/// Tells of a request that never became an exchange.
+pub(crate) fn unserved(worker: &Worker, peer: &Peer, request: &Unserved<'_>) {
     let now = worker.clock.now();
     complete(
         worker,
@@ -119,17 +150,17 @@ pub(crate) fn refused(worker: &Worker, peer: &Peer, status: StatusCode, code: &'
             service: "",
             endpoint: None,
             listener: &peer.listener,
-            method: &Method::GET,
+            method: request.method,
             scheme: peer.scheme().as_str(),
-            host: "",
-            path: "",
+            host: request.host,
+            path: request.path,
             query: "",
-            version: Version::Http11,
+            version: request.version,
             fields: &Fields::new(),
             client: peer.address,
             peer: SocketAddr::new(peer.socket, peer.port),
-            request_id: "",
-            status: status.as_u16(),
+            request_id: request.request_id,
+            status: request.status,
             received: 0,
             sent: 0,
             started: micros(worker.wall_at(now)),
@@ -139,8 +170,8 @@ pub(crate) fn refused(worker: &Worker, peer: &Peer, status: StatusCode, code: &'
             end: End::Refused,
             trail: None,
             user: None,
-            code: Some(code),
-            cause: Some(cause),
+            code: Some(request.code),
+            cause: Some(request.cause),
             tls: peer.tls.as_deref(),
         },
     );

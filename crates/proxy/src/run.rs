@@ -104,7 +104,7 @@ fn adopt(
         }
     }
     for socket in sockets {
-        let Some(door) = door(worker, snapshot, &socket) else { continue };
+        let Some(door) = Door::of(worker, snapshot, &socket.listener, socket.port) else { continue };
         if let Some(open) = accepting.get(&socket.key) {
             *open.door.borrow_mut() = door;
         } else {
@@ -116,16 +116,6 @@ fn adopt(
             }
         }
     }
-}
-
-fn door(worker: &Worker, snapshot: &Snapshot, socket: &Socket) -> Option<Rc<Door>> {
-    let listener = snapshot.config.server.listeners.iter().find(|listener| listener.name == socket.listener)?;
-    Some(Rc::new(Door {
-        listener: listener.clone(),
-        tls: snapshot.tls.get(&listener.name).map(Arc::clone),
-        cells: worker.shard.listener(&listener.name),
-        port: socket.port,
-    }))
 }
 
 fn listen(worker: &Rc<Worker>, socket: std::net::TcpListener, door: Rc<Door>) -> io::Result<Accepting> {

@@ -2,6 +2,7 @@
 //! dry runs use it; it is the same code that serves real traffic.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -88,10 +89,28 @@ impl Solo {
         let worker = Rc::clone(&self.worker);
         spawn_local(async move {
             let _enlisted = worker.enlist_current().await;
-            accept::plain(&worker, Io::Memory(near), BytesMut::new(), session).await;
+            let since = worker.clock.now();
+            accept::plain(&worker, Io::Memory(near), BytesMut::new(), session, since).await;
         })
         .detach();
         far
+    }
+
+    /// The client's end of a new connection to the listener of this name, with all that it does before HTTP: PROXY header, TLS,
+    /// limits. `None` if there is no such listener, or no place.
+    pub fn arrive(&self, listener: &str, from: SocketAddr) -> Option<DuplexStream> {
+        let (near, far) = tokio::io::duplex(256 * 1024);
+        let worker = Rc::clone(&self.worker);
+        let local = worker.local();
+        let door = accept::Door::of(&worker, &local.snapshot, listener, 443)?;
+        let place = worker.connections.enter(local.snapshot.config.server.limits.connections).ok()?;
+        drop(local);
+        spawn_local(async move {
+            let _enlisted = worker.enlist_current().await;
+            accept::connection(&worker, Io::Memory(near), from, &door, place).await;
+        })
+        .detach();
+        Some(far)
     }
 
     /// Serves with `config` from now on.
@@ -125,8 +144,6 @@ impl Solo {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use tidegate_core::client::TrustedProxies;
     use tidegate_core::policy::NoPolicies;
 
@@ -147,7 +164,8 @@ mod tests {
             let from: SocketAddr = "192.0.2.7:4711".parse().unwrap();
             let session = solo.session(Peer::new(from, "default".into(), 80, &TrustedProxies::default()));
             let (near, _far) = tokio::io::duplex(64);
-            let connection = accept::plain(&solo.worker, Io::Memory(near), BytesMut::new(), session);
+            let since = solo.worker.clock.now();
+            let connection = accept::plain(&solo.worker, Io::Memory(near), BytesMut::new(), session, since);
             // Five thousand of them wait in every gateway.
             assert!(size_of_val(&connection) <= 1024, "{} bytes", size_of_val(&connection));
         });

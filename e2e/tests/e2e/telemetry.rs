@@ -250,3 +250,26 @@ fn a_log_pipe_that_nobody_reads_costs_lines_but_no_request() {
     }
     panic!("60 MB of lines went into a pipe that nobody reads");
 }
+
+#[test]
+fn requests_that_http2_refuses_by_itself_are_logged() {
+    let gateway = Gateway::run(
+        "log: { access: { format: json, to: stdout } }\nroutes: [{ match: { path_prefix: / }, respond: { status: 200 } }]\n",
+    );
+    let client = H2Client::connect(gateway.address());
+    let request = |field: usize| http::Request::get("http://a.test/x").header("x", "a".repeat(field));
+    assert_eq!(
+        client.send(request(40_000).body(()).unwrap(), true).try_head().map_or(431, |h| h.status().as_u16()),
+        431
+    );
+    let line = gateway.access_line("the 431", |line| line["status"] == 431);
+    assert_eq!((&line["code"], &line["protocol"]), (&"fields_too_large".into(), &"HTTP/2.0".into()), "{line}");
+    let long = http::Request::get(format!("http://a.test/{}", "a".repeat(9_000))).body(()).unwrap();
+    assert_eq!(client.send(long, true).head().status(), 414);
+    let line = gateway.access_line("the 414", |line| line["status"] == 414);
+    assert_eq!((&line["code"], &line["host"]), (&"target_too_long".into(), &"a.test".into()), "{line}");
+    let mut frames = e2e::frames::Frames::connect(gateway.address());
+    frames.settled();
+    frames.headers(1, &[(":method", "GET"), (":scheme", "http"), (":authority", "a.test")], true);
+    gateway.access_line("the stream", |line| line["code"] == "malformed_stream" && line["end"] == "refused");
+}

@@ -22,13 +22,14 @@ const CLAIMS: &str = r#"{"iss":"bench","aud":"bench","sub":"bench","roles":["rea
 const FIELDS: [&str; 2] = ["User-Agent: wrk/4", "Accept: */*"];
 
 /// What callers show.
-pub(super) struct Callers {
+#[derive(Clone)]
+pub(crate) struct Callers {
     token: String,
 }
 
 impl Callers {
     /// Signs the token that they show.
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let signed =
             format!("{}.{}", URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#), URL_SAFE_NO_PAD.encode(CLAIMS));
         let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(hmac(&signed)?));
@@ -36,7 +37,7 @@ impl Callers {
     }
 
     /// The fields of a request, for all subjects the same.
-    pub(super) fn fields(&self, mode: Mode) -> Vec<String> {
+    pub(crate) fn fields(&self, mode: Mode) -> Vec<String> {
         let own = match mode {
             Mode::Plain | Mode::Log => "Authorization: Bearer 0123456789abcdef0123456789abcdef".to_owned(),
             Mode::Limited => format!("X-API-Key: {KEY}"),

@@ -121,7 +121,7 @@ fn envoy_in(environment: &Path) -> Result<Option<PathBuf>> {
 }
 
 /// One P-256 certificate for all; `both.pem` is the form that HAProxy reads.
-fn certificate(folder: &Path) -> Result<()> {
+pub(crate) fn certificate(folder: &Path) -> Result<()> {
     let (cert, key, both) = (folder.join("cert.pem"), folder.join("key.pem"), folder.join("both.pem"));
     if both.exists() {
         return Ok(());

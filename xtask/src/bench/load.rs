@@ -18,25 +18,25 @@ use super::{
 };
 use crate::cargo::printed;
 
-pub(super) struct Tools {
+pub(crate) struct Tools {
     /// The folder of our own backend and load generator.
-    pub(super) programs: PathBuf,
-    pub(super) post: PathBuf,
-    pub(super) callers: Callers,
+    pub(crate) programs: PathBuf,
+    pub(crate) post: PathBuf,
+    pub(crate) callers: Callers,
     /// How long each measurement lasts.
-    pub(super) seconds: u32,
+    pub(crate) seconds: u32,
 }
 
 /// What a load generator saw.
-pub(super) struct Loaded {
-    pub(super) requests: f64,
+pub(crate) struct Loaded {
+    pub(crate) requests: f64,
     /// Only of the open loop, in microseconds.
-    pub(super) p99: Option<f64>,
-    pub(super) failure: Option<String>,
+    pub(crate) p99: Option<f64>,
+    pub(crate) failure: Option<String>,
 }
 
 impl Tools {
-    pub(super) fn start_backend(&self) -> Result<Background> {
+    pub(crate) fn start_backend(&self) -> Result<Background> {
         let mut command = process::pinned(process::LOAD, self.programs.join("backend"));
         let mut backend = Background::start_as_is(command.arg(subject::BACKEND))?;
         machine::pause(100);
@@ -45,7 +45,7 @@ impl Tools {
     }
 
     /// `None` if the work is none for a load generator.
-    pub(super) fn load(&self, work: &Work, subject: &Subject) -> Result<Option<Loaded>> {
+    pub(crate) fn load(&self, work: &Work, subject: &Subject) -> Result<Option<Loaded>> {
         let plain = format!("http://{}/", subject::HTTP1);
         let fields = self.callers.fields(work.mode);
         let requests = |url: &str, more: &[&str]| wrk(url, self.seconds, &fields, more);
@@ -58,7 +58,7 @@ impl Tools {
                 requests(&plain, &["-s", script])
             }
             Measure::Cpu(Load::Http2) => self.h2load(subject.http2(), &fields),
-            Measure::Latency => self.rate(),
+            Measure::Latency => self.rate(5000),
             Measure::Resident | Measure::Start | Measure::Part(..) => return Ok(None),
         };
         loaded.map(Some)
@@ -72,54 +72,55 @@ impl Tools {
         read_h2load(&text).with_context(|| format!("h2load printed: {text}"))
     }
 
-    fn rate(&self) -> Result<Loaded> {
-        let seconds = self.seconds.to_string();
+    /// So many requests a second, over 64 connections.
+    pub(crate) fn rate(&self, per_second: u32) -> Result<Loaded> {
+        let (rate, seconds) = (per_second.to_string(), self.seconds.to_string());
         let mut command = process::pinned(process::LOAD, self.programs.join("load"));
-        let text = printed(command.args(["rate", subject::HTTP1, "64", "5000", &seconds]))?;
+        let text = printed(command.args(["rate", subject::HTTP1, "64", &rate, &seconds]))?;
         let open: OpenLoop = serde_json::from_str(&text).with_context(|| format!("load printed: {text}"))?;
         let failure = (open.failed > 0.0).then(|| format!("{} requests failed", open.failed));
         Ok(Loaded { requests: open.requests, p99: Some(open.p99), failure })
     }
 
     /// Requests per second straight to the backend: how fast the machine is now.
-    pub(super) fn calibrate(&self) -> Result<f64> {
+    pub(crate) fn calibrate(&self) -> Result<f64> {
         let fields = self.callers.fields(Mode::Plain);
         wrk(&format!("http://{}/", subject::BACKEND), 1, &fields, &[]).map(|loaded| loaded.requests)
     }
 
-    pub(super) fn warm_up(&self, mode: Mode) -> Result<()> {
+    pub(crate) fn warm_up(&self, mode: Mode) -> Result<()> {
         wrk(&format!("http://{}/", subject::HTTP1), 1, &self.callers.fields(mode), &[]).map(drop)
     }
 
-    pub(super) fn hold_idle_connections(&self, count: usize) -> Result<Idle> {
+    /// Starts a load that holds connections, and returns when they are there.
+    pub(crate) fn hold(&self, arguments: &[&str]) -> Result<Held> {
         let mut command = process::pinned(process::LOAD, self.programs.join("load"));
-        command.args(["idle", subject::HTTP1, &count.to_string()]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut background = Background::start_as_is(&mut command)?;
         let mut output = BufReader::new(background.child().stdout.take().context("its output is a pipe")?);
         let mut line = String::new();
         output.read_line(&mut line)?;
-        if line.trim() != format!("holding {count}") {
-            bail!("the idle connections could not be made: {line}");
+        if !line.starts_with("holding ") {
+            bail!("the connections could not be made: {line}");
         }
         machine::pause(1000);
-        Ok(Idle { background, output })
+        Ok(Held { background, output })
     }
 }
 
 /// Connections that are held open.
-pub(super) struct Idle {
+pub(crate) struct Held {
     background: Background,
     output: BufReader<std::process::ChildStdout>,
 }
 
-impl Idle {
-    /// How many the other side had closed meanwhile.
-    pub(super) fn release(mut self) -> Result<usize> {
+impl Held {
+    /// Lets go of them; returns what became of them meanwhile.
+    pub(crate) fn release(mut self) -> Result<String> {
         drop(self.background.child().stdin.take());
         let mut line = String::new();
         self.output.read_line(&mut line)?;
-        let closed = line.trim().strip_prefix("closed ").context("it says how many were closed")?;
-        Ok(closed.parse()?)
+        Ok(line.trim().to_owned())
     }
 }
 

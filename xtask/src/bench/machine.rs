@@ -101,12 +101,17 @@ fn ticks(stat: &str, behind: usize) -> Option<f64> {
 
 /// Resident memory of a process and all below it, in MiB.
 pub(crate) fn resident_mib(process: u32) -> f64 {
-    family(process).iter().filter_map(|id| resident_kib(*id)).sum::<f64>() / 1024.0
+    family(process).iter().filter_map(|id| kib(*id, "VmRSS:")).sum::<f64>() / 1024.0
 }
 
-fn resident_kib(process: u32) -> Option<f64> {
+/// The most that a process and all below it have had resident, in MiB.
+pub(crate) fn peak_mib(process: u32) -> f64 {
+    family(process).iter().filter_map(|id| kib(*id, "VmHWM:")).sum::<f64>() / 1024.0
+}
+
+fn kib(process: u32, what: &str) -> Option<f64> {
     let status = fs::read_to_string(proc(process, "status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(what))?;
     line.split_whitespace().next()?.parse().ok()
 }
 

@@ -22,16 +22,16 @@ use self::{
     work::{Measure, Part, Work},
 };
 
-mod callers;
+pub(crate) mod callers;
 pub(crate) mod install;
-mod load;
+pub(crate) mod load;
 pub(crate) mod machine;
 mod part;
 pub(crate) mod process;
 mod report;
-mod samples;
+pub(crate) mod samples;
 pub(crate) mod subject;
-mod work;
+pub(crate) mod work;
 
 /// What to measure, and how long.
 #[derive(Args)]
@@ -187,9 +187,9 @@ impl Bench {
     }
 
     fn resident_with_idle_connections(&self, proxy: &Running) -> Result<(f64, Option<String>)> {
-        let idle = self.tools.hold_idle_connections(5_000)?;
+        let idle = self.tools.hold(&["idle", subject::HTTP1, "5000"])?;
         let resident = proxy.resident_mib();
         let closed = idle.release()?;
-        Ok((resident, (closed > 0).then(|| format!("{closed} idle connections were closed"))))
+        Ok((resident, (closed != "closed 0").then(|| format!("idle connections were {closed}"))))
     }
 }

@@ -11,58 +11,58 @@ const UNSTEADY: f64 = 0.15;
 const CROWDED: f64 = 0.05;
 
 /// One measurement.
-pub(super) struct Sample {
-    pub(super) work: &'static str,
-    pub(super) subject: &'static str,
-    pub(super) round: usize,
-    pub(super) value: f64,
+pub(crate) struct Sample {
+    pub(crate) work: &'static str,
+    pub(crate) subject: &'static str,
+    pub(crate) round: usize,
+    pub(crate) value: f64,
     /// How fast the machine was just then; `None` where speed is not what is measured.
-    pub(super) calibration: Option<Calibration>,
+    pub(crate) calibration: Option<Calibration>,
     /// The share of the proxy's CPU that others used meanwhile; of all its CPUs for a program of ours.
-    pub(super) foreign: f64,
-    pub(super) failure: Option<String>,
+    pub(crate) foreign: f64,
+    pub(crate) failure: Option<String>,
 }
 
 /// A measurement of something that is the same in every round.
 #[derive(Clone, Copy)]
-pub(super) struct Calibration {
+pub(crate) struct Calibration {
     /// Whose. Only those of one kind are compared.
-    pub(super) of: &'static str,
-    pub(super) value: f64,
+    pub(crate) of: &'static str,
+    pub(crate) value: f64,
 }
 
 impl Sample {
-    pub(super) fn of(work: &'static str, subject: &'static str, round: usize) -> Self {
+    pub(crate) fn of(work: &'static str, subject: &'static str, round: usize) -> Self {
         Self { work, subject, round, value: 0.0, calibration: None, foreign: 0.0, failure: None }
     }
 }
 
 #[derive(Default)]
-pub(super) struct Samples(Vec<Sample>);
+pub(crate) struct Samples(Vec<Sample>);
 
 impl Samples {
-    pub(super) fn add(&mut self, sample: Sample) {
+    pub(crate) fn add(&mut self, sample: Sample) {
         self.0.push(sample);
     }
 
-    pub(super) fn has(&self, wanted: impl Fn(&Sample) -> bool) -> bool {
+    pub(crate) fn has(&self, wanted: impl Fn(&Sample) -> bool) -> bool {
         self.0.iter().any(wanted)
     }
 
     /// One value for each round that counts.
-    pub(super) fn series(&self, work: &Work, subject: &str) -> Vec<f64> {
+    pub(crate) fn series(&self, work: &Work, subject: &str) -> Vec<f64> {
         let counts = self.rounds_that_count(work);
         let samples = self.0.iter().filter(|sample| sample.work == work.key && sample.subject == subject);
         samples.filter(|sample| counts.contains(&sample.round)).map(|sample| sample.value).collect()
     }
 
     /// `4 of 5`.
-    pub(super) fn rounds(&self, work: &Work) -> String {
+    pub(crate) fn rounds(&self, work: &Work) -> String {
         format!("{} of {}", self.rounds_that_count(work).len(), self.all_rounds(work).len())
     }
 
     /// Why there can be no verdict, if so.
-    pub(super) fn noise(&self, work: &Work) -> Option<String> {
+    pub(crate) fn noise(&self, work: &Work) -> Option<String> {
         if self.is_quiet_enough(work) {
             return None;
         }
@@ -102,14 +102,14 @@ impl Samples {
 }
 
 /// Median and extremes of a series.
-pub(super) struct Spread {
-    pub(super) median: f64,
+pub(crate) struct Spread {
+    pub(crate) median: f64,
     least: f64,
     most: f64,
 }
 
 impl Spread {
-    pub(super) fn of(series: &[f64]) -> Option<Self> {
+    pub(crate) fn of(series: &[f64]) -> Option<Self> {
         let mut sorted = series.to_vec();
         sorted.sort_by(f64::total_cmp);
         let middle = sorted.len() / 2;
@@ -118,7 +118,7 @@ impl Spread {
         Some(Self { median: f64::midpoint(lower, upper), least: *sorted.first()?, most: *sorted.last()? })
     }
 
-    pub(super) fn show(&self, digits: usize) -> String {
+    pub(crate) fn show(&self, digits: usize) -> String {
         let Self { median, least, most } = self;
         format!("{median:.digits$} [{least:.digits$}-{most:.digits$}]")
     }

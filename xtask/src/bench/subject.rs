@@ -205,6 +205,10 @@ impl Running {
         machine::resident_mib(self.0.id())
     }
 
+    pub(crate) fn peak_mib(&self) -> f64 {
+        machine::peak_mib(self.0.id())
+    }
+
     /// Returns when its port is free again.
     pub(crate) fn stop(self) -> Result<()> {
         self.0.stop()?;

@@ -3,18 +3,18 @@
 use super::{process, subject::Mode};
 
 /// One kind of work for all subjects.
-pub(super) struct Work {
-    pub(super) key: &'static str,
-    pub(super) title: &'static str,
-    pub(super) mode: Mode,
-    pub(super) measure: Measure,
+pub(crate) struct Work {
+    pub(crate) key: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) mode: Mode,
+    pub(crate) measure: Measure,
     /// Who can do it.
-    pub(super) subjects: &'static [&'static str],
-    pub(super) demands: &'static [Demand],
+    pub(crate) subjects: &'static [&'static str],
+    pub(crate) demands: &'static [Demand],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Measure {
+pub(crate) enum Measure {
     /// CPU time of the proxy for a request, in microseconds.
     Cpu(Load),
     /// The 99th percentile of latency at a fixed rate, in microseconds.
@@ -28,7 +28,7 @@ pub(super) enum Measure {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Load {
+pub(crate) enum Load {
     Get,
     Post,
     Large,
@@ -38,27 +38,27 @@ pub(super) enum Load {
 
 /// A program that measures a part by itself: an example of the package `bench`.
 #[derive(PartialEq, Eq)]
-pub(super) struct Part {
-    pub(super) example: &'static str,
+pub(crate) struct Part {
+    pub(crate) example: &'static str,
     /// Before the seconds that it may take.
-    pub(super) arguments: &'static [&'static str],
-    pub(super) cpus: &'static str,
+    pub(crate) arguments: &'static [&'static str],
+    pub(crate) cpus: &'static str,
     /// A program that must be there, and the Debian package that has it.
-    pub(super) needs: Option<(&'static str, &'static str)>,
+    pub(crate) needs: Option<(&'static str, &'static str)>,
 }
 
 /// A number that such a program prints.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Number {
-    pub(super) name: &'static str,
-    pub(super) unit: &'static str,
+pub(crate) struct Number {
+    pub(crate) name: &'static str,
+    pub(crate) unit: &'static str,
     /// Behind the point.
     digits: usize,
 }
 
 /// What the gateway must reach.
 #[derive(Clone, Copy)]
-pub(super) enum Demand {
+pub(crate) enum Demand {
     /// At most this share of what the named peer needs.
     Share(&'static str, f64),
     /// At most this much.
@@ -79,7 +79,7 @@ const REDIS: Part = Part {
     needs: Some(("redis-server", "redis-server")),
 };
 
-pub(super) const ALL: &[Work] = &[
+pub(crate) const ALL: &[Work] = &[
     Work {
         key: "get",
         title: "1 KiB GET, HTTP/1.1 keep-alive",
@@ -206,13 +206,13 @@ const fn part(
     Work { key, title, mode: Mode::Plain, measure, subjects: WE, demands }
 }
 
-pub(super) fn keys() -> Vec<&'static str> {
+pub(crate) fn keys() -> Vec<&'static str> {
     ALL.iter().map(|work| work.key).collect()
 }
 
 impl Measure {
     /// Whether other works may be measured on the same process before and after.
-    pub(super) fn shares_a_process(self) -> bool {
+    pub(crate) fn shares_a_process(self) -> bool {
         match self {
             Self::Cpu(_) | Self::Latency => true,
             Self::Resident | Self::Start | Self::Part(..) => false,
@@ -220,7 +220,7 @@ impl Measure {
     }
 
     /// The program that measures it, if it is one of ours.
-    pub(super) fn part(self) -> Option<(&'static Part, Number)> {
+    pub(crate) fn part(self) -> Option<(&'static Part, Number)> {
         match self {
             Self::Part(part, number) => Some((part, number)),
             Self::Cpu(_) | Self::Latency | Self::Resident | Self::Start => None,
@@ -228,11 +228,11 @@ impl Measure {
     }
 
     /// Behind the point.
-    pub(super) fn digits(self) -> usize {
+    pub(crate) fn digits(self) -> usize {
         self.part().map_or(1, |(_, number)| number.digits)
     }
 
-    pub(super) fn unit(self) -> &'static str {
+    pub(crate) fn unit(self) -> &'static str {
         match self {
             Self::Cpu(_) => "us CPU",
             Self::Latency => "us",

@@ -1,5 +1,6 @@
 //! `cargo xtask soak chaos`: eight endpoints in trouble behind the gateway, and behind Envoy and HAProxy with what they offer
-//! for it. Real processes, a steady rate, latencies from when each request was due; one table at the end.
+//! for it. `cargo xtask soak slow`: clients that keep the gateway waiting, and what others notice. Real processes, a steady rate,
+//! latencies from when each request was due; one table at the end.
 
 use std::{
     fs,
@@ -22,6 +23,7 @@ mod endpoints;
 mod part;
 mod report;
 mod run;
+mod slow;
 mod subjects;
 
 /// Which soak.
@@ -29,9 +31,11 @@ mod subjects;
 pub(crate) enum Kind {
     /// Sick, killed and restarted endpoints, a full outage, rolling restarts
     Chaos(Options),
+    /// Hundreds of slow clients of every kind, beside others who must not notice
+    Slow(slow::Options),
 }
 
-/// What to run, and how long.
+/// What to run of the chaos, and how long.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Seconds of the healthy and of the chaotic run; the others last 20
@@ -52,10 +56,16 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(root: &Path, kind: &Kind) -> Result<()> {
-    let Kind::Chaos(options) = kind;
     ensure!(machine::cpus()? >= 2, "a soak needs two CPUs");
     let folder = root.join("target/soak");
     fs::create_dir_all(&folder).context("making the folder of the run")?;
+    match kind {
+        Kind::Chaos(options) => chaos(root, folder, options),
+        Kind::Slow(options) => slow::run(root, &folder, options),
+    }
+}
+
+fn chaos(root: &Path, folder: PathBuf, options: &Options) -> Result<()> {
     let subjects = prepare(root, &folder, options)?;
     let own = cargo::build(root, "quick", &["--package", "bench", "--bins"])?;
     let run = Run { programs: own, folder, rate: options.rate };

@@ -6,6 +6,8 @@
 //! `load soak ADDRESS PER_SECOND SECONDS SKIP`: the same without a bound on connections, for gateways in trouble; what is due
 //! in the first SKIP seconds does not count. Prints one line of JSON with the failures by kind and a row for each second.
 //!
+//! `load slow ADDRESS TLS_ADDRESS CONNECTIONS`: peers that are slow in every way, until its input ends; says when they are there.
+//!
 //! `load idle ADDRESS CONNECTIONS`: opens them, makes one request on each, says so, and holds them until its input ends.
 #![expect(clippy::print_stdout, reason = "what it measures is printed")]
 #![expect(clippy::disallowed_methods, reason = "measures on the real clock")]
@@ -27,8 +29,9 @@ use rustix::{
     fd::OwnedFd,
 };
 
-use self::soak::Soak;
+use self::{slow::Gateway, soak::Soak};
 
+mod slow;
 mod soak;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: api.example.test\r\nUser-Agent: load/1\r\nAccept: */*\r\n\
@@ -49,10 +52,13 @@ fn main() -> Result<()> {
             println!("{}", soak.run(address.parse()?)?);
             Ok(())
         }
+        ["slow", plain, tls, connections] => {
+            slow::hold(Gateway { plain: plain.parse()?, tls: tls.parse()? }, connections.parse()?)
+        }
         ["idle", address, connections] => idle(address.parse()?, connections.parse()?),
         _ => bail!(
             "usage: load rate ADDRESS CONNECTIONS PER_SECOND SECONDS | load soak ADDRESS PER_SECOND SECONDS SKIP | \
-             load idle ADDRESS CONNECTIONS"
+             load idle ADDRESS CONNECTIONS | load slow ADDRESS TLS_ADDRESS CONNECTIONS"
         ),
     }
 }
@@ -110,7 +116,8 @@ impl Run {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut opened = Vec::new();
         for number in 0..connections {
-            let socket = TcpStream::connect(address).context("connecting")?;
+            // Few are in use at once; the others must not look as if they never wanted anything.
+            let socket = answered(address)?;
             socket.set_nodelay(true)?;
             socket.set_nonblocking(true)?;
             epoll::add(&epoll, &socket, EventData::new_u64(number as u64), EventFlags::IN | EventFlags::ET)?;

@@ -104,9 +104,10 @@ pub(crate) enum ClientAuthFile {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TimeoutsFile {
-    /// For the TLS handshake, and for the PROXY protocol header. Cannot be `off`.
+    /// For the TLS handshake. Cannot be `off`.
     pub handshake: Option<Duration>,
-    /// From the first byte of a request's head to its last. Cannot be `off`.
+    /// For a whole request head. For the first on a connection it begins with the connection and holds what comes before the head (a
+    /// PROXY protocol header, the preface of HTTP/2) but not the TLS handshake; for later ones with their first byte. Cannot be `off`.
     pub header: Option<Duration>,
     /// The longest silence while a request's body is awaited.
     pub body_idle: Option<Duration>,

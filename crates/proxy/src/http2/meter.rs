@@ -1,11 +1,13 @@
 //! Watches the frames of an HTTP/2 connection from outside the `h2` crate, which answers pings and settings for as long as
-//! somebody sends them. Frames that cost work and achieve nothing use up credit; time and useful frames earn it. It parses
-//! frame headers only (RFC 9113, 4.1) and judges nothing else.
+//! somebody sends them. Frames that cost work and achieve nothing use up credit; time and useful frames earn it. It also sees which
+//! streams `h2` refuses by itself, which it tells nobody. It parses frame headers and the codes of resets (RFC 9113, 4.1 and 6.4),
+//! no fields, and judges nothing else.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
+use h2::Reason;
 use tidegate_core::clock::Clock;
 
 /// What a peer may do at once without having been useful, and the most that can be saved up.
@@ -30,6 +32,53 @@ pub(crate) struct Meter {
     abandoned: Bucket,
     /// A header block has begun and not ended.
     in_header_block: Cell<bool>,
+    unserved: RefCell<Unserved>,
+}
+
+/// What `h2` did by itself with a stream that it never handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// It answered, and there is one thing that it answers: 431.
+    HeadersTooLarge,
+    /// It reset the stream.
+    Reset(Reason),
+}
+
+/// Streams that the peer has opened and nobody was given yet.
+#[derive(Debug, Default)]
+struct Unserved {
+    greatest: u32,
+    /// Few, for `h2` hands them over or refuses them in the same turn; the oldest are forgotten rather than kept without bound.
+    waiting: Vec<u32>,
+    refused: Vec<Refusal>,
+}
+
+/// More than the streams that may be open at once wait only while the peer reads nothing.
+const WAITING: usize = 1024;
+
+impl Unserved {
+    fn opened(&mut self, stream: u32) {
+        // A later block on a stream holds trailers (RFC 9113, 8.1).
+        if stream <= self.greatest {
+            return;
+        }
+        self.greatest = stream;
+        if self.waiting.len() == WAITING {
+            self.waiting.remove(0);
+        }
+        self.waiting.push(stream);
+    }
+
+    fn take(&mut self, stream: u32) -> bool {
+        let found = self.waiting.iter().position(|waiting| *waiting == stream);
+        found.map(|at| self.waiting.remove(at)).is_some()
+    }
+
+    fn answered(&mut self, stream: u32, refusal: Refusal) {
+        if self.take(stream) {
+            self.refused.push(refusal);
+        }
+    }
 }
 
 impl Meter {
@@ -41,6 +90,7 @@ impl Meter {
             credit: Bucket::new(CREDIT, CREDIT_PER_SECOND, now),
             abandoned: Bucket::new(ABANDONED, ABANDONED_PER_SECOND, now),
             in_header_block: Cell::new(false),
+            unserved: RefCell::default(),
         })
     }
 
@@ -69,6 +119,16 @@ impl Meter {
         self.in_header_block.get()
     }
 
+    /// A stream was handed over: whatever is sent on it from now on is ours.
+    pub(crate) fn served(&self, stream: u32) {
+        self.unserved.borrow_mut().take(stream);
+    }
+
+    /// What was refused since this was asked last.
+    pub(crate) fn refused(&self) -> Vec<Refusal> {
+        std::mem::take(&mut self.unserved.borrow_mut().refused)
+    }
+
     pub(super) fn read(&self, bytes: &[u8]) {
         let mut scan = self.inbound.get();
         scan.feed(bytes, |frame| self.received(frame));
@@ -78,7 +138,10 @@ impl Meter {
 
     fn received(&self, frame: Frame) {
         match frame.kind {
-            HEADERS => self.credit.earn(CREDIT_PER_USEFUL_FRAME),
+            HEADERS => {
+                self.unserved.borrow_mut().opened(frame.stream);
+                self.credit.earn(CREDIT_PER_USEFUL_FRAME);
+            }
             DATA if frame.length > 0 => self.credit.earn(CREDIT_PER_USEFUL_FRAME),
             DATA if frame.flags & END_STREAM != 0 => {}
             _ => self.credit.pay(1),
@@ -88,6 +151,12 @@ impl Meter {
     pub(super) fn wrote(&self, bytes: &[u8]) {
         let mut scan = self.outbound.get();
         scan.feed(bytes, |frame| {
+            let mut unserved = self.unserved.borrow_mut();
+            match frame.kind {
+                HEADERS => unserved.answered(frame.stream, Refusal::HeadersTooLarge),
+                RST_STREAM => unserved.answered(frame.stream, Refusal::Reset(frame.code.into())),
+                _ => {}
+            }
             if matches!(frame.kind, HEADERS | DATA) {
                 self.credit.earn(CREDIT_PER_USEFUL_FRAME);
             }
@@ -134,17 +203,23 @@ impl Bucket {
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const HEADER_LENGTH: usize = 9;
+/// The code that a reset carries behind its header.
+const CODE_LENGTH: usize = 4;
 
-/// A frame's header, without the stream that it belongs to.
+/// A frame's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Frame {
     length: u32,
     kind: u8,
     flags: u8,
+    stream: u32,
+    /// Why, of a reset.
+    code: u32,
 }
 
 /// Finds the frames in a stream of bytes, however it is cut.
@@ -152,7 +227,7 @@ struct Frame {
 struct Scan {
     /// Bytes until the next header begins.
     skip: usize,
-    header: [u8; HEADER_LENGTH],
+    header: [u8; HEADER_LENGTH + CODE_LENGTH],
     have: usize,
     /// The kind of the frame that is being skipped.
     kind: u8,
@@ -173,29 +248,40 @@ impl Scan {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
             bytes = bytes.get(skipped..).unwrap_or_default();
-            let wanted = (HEADER_LENGTH - self.have).min(bytes.len());
+            let wanted = (self.needs() - self.have).min(bytes.len());
             let (taken, rest) = bytes.split_at(wanted);
             if let Some(room) = self.header.get_mut(self.have..self.have + wanted) {
                 room.copy_from_slice(taken);
             }
             self.have += wanted;
             bytes = rest;
-            if self.have == HEADER_LENGTH {
+            if self.have == self.needs() {
                 found(self.complete());
             }
         }
     }
 
+    /// How many bytes of a frame are looked at: its header, and the code of a reset.
+    fn needs(&self) -> usize {
+        let [a, b, c, kind, ..] = self.header;
+        let has_code = kind == RST_STREAM && u32::from_be_bytes([0, a, b, c]) as usize >= CODE_LENGTH;
+        if self.have >= HEADER_LENGTH && has_code { HEADER_LENGTH + CODE_LENGTH } else { HEADER_LENGTH }
+    }
+
     fn complete(&mut self) -> Frame {
-        let [a, b, c, kind, flags, ..] = self.header;
+        let [a, b, c, kind, flags, rest @ ..] = self.header;
         let length = u32::from_be_bytes([0, a, b, c]);
+        let (stream, code) = rest.split_first_chunk::<4>().unwrap_or((&[0; 4], &[]));
+        // The first bit says nothing (RFC 9113, 4.1).
+        let stream = u32::from_be_bytes(*stream) & 0x7fff_ffff;
+        let code = code.first_chunk().filter(|_| self.have > HEADER_LENGTH).map_or(0, |code| u32::from_be_bytes(*code));
+        self.skip = length as usize - (self.have - HEADER_LENGTH);
         self.have = 0;
-        self.skip = length as usize;
         self.kind = kind;
         if matches!(kind, HEADERS | CONTINUATION) {
             self.block_open = flags & END_HEADERS == 0;
         }
-        Frame { length, kind, flags }
+        Frame { length, kind, flags, stream, code }
     }
 }
 
@@ -211,8 +297,12 @@ mod tests {
     const WINDOW_UPDATE: u8 = 8;
 
     fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
+        frame_on(1, kind, flags, payload)
+    }
+
+    fn frame_on(stream: u8, kind: u8, flags: u8, payload: usize) -> Vec<u8> {
         let length = u32::try_from(payload).unwrap().to_be_bytes();
-        let mut bytes = vec![length[1], length[2], length[3], kind, flags, 0, 0, 0, 1];
+        let mut bytes = vec![length[1], length[2], length[3], kind, flags, 0, 0, 0, stream];
         bytes.resize(HEADER_LENGTH + payload, 0xff);
         bytes
     }
@@ -225,13 +315,16 @@ mod tests {
 
     #[test]
     fn frames_are_found_however_their_bytes_are_cut() {
-        let bytes = [vec![b'P'; 24], frame(4, 0, 12), frame(1, 4, 0), frame(0, 1, 300), frame(PING, 0, 8)].concat();
+        let reset = [&[0, 0, 4, RST_STREAM, 0, 0, 0, 0, 7][..], &[0, 0, 1, 8]].concat();
+        let bytes =
+            [vec![b'P'; 24], frame(4, 0, 12), frame(1, 4, 0), reset, frame(0, 1, 300), frame(PING, 0, 8)].concat();
         for size in 1..=bytes.len() {
             let (mut scan, mut found) = (Scan::after(24), Vec::new());
             for part in bytes.chunks(size) {
-                scan.feed(part, |frame| found.push((frame.kind, frame.length)));
+                scan.feed(part, |frame| found.push((frame.kind, frame.length, frame.stream, frame.code)));
             }
-            assert_eq!(found, [(4, 12), (1, 0), (0, 300), (PING, 8)], "in parts of {size}");
+            let expected = [(4, 12, 1, 0), (1, 0, 1, 0), (RST_STREAM, 4, 7, 264), (0, 300, 1, 0), (PING, 8, 1, 0)];
+            assert_eq!(found, expected, "in parts of {size}");
         }
     }
 
@@ -292,6 +385,47 @@ mod tests {
         assert!(meter.is_exhausted(&clock));
         manual.advance(Duration::from_secs(1));
         assert!(!meter.is_exhausted(&clock));
+    }
+
+    fn reset_of(stream: u8, reason: u8) -> Vec<u8> {
+        vec![0, 0, 4, RST_STREAM, 0, 0, 0, 0, stream, 0, 0, 0, reason]
+    }
+
+    #[test]
+    fn only_streams_that_were_never_handed_over_count_as_refused() {
+        let (meter, _, _) = meter();
+        for stream in [1, 3, 5, 7] {
+            meter.read(&frame_on(stream, HEADERS, END_HEADERS, 5));
+        }
+        meter.served(3);
+        for answer in [
+            frame_on(1, HEADERS, END_HEADERS | END_STREAM, 5),
+            // What follows an answer is about the same refusal.
+            reset_of(1, 1),
+            // A reply, and an end that we chose.
+            frame_on(3, HEADERS, END_HEADERS, 5),
+            reset_of(3, 8),
+            reset_of(5, 7),
+        ] {
+            meter.wrote(&answer);
+        }
+        assert_eq!(meter.refused(), [Refusal::HeadersTooLarge, Refusal::Reset(Reason::REFUSED_STREAM)]);
+        assert_eq!(meter.refused(), []);
+        // Trailers open nothing.
+        meter.read(&frame_on(3, HEADERS, END_HEADERS | END_STREAM, 5));
+        meter.wrote(&reset_of(3, 1));
+        assert_eq!(meter.refused(), []);
+    }
+
+    #[test]
+    fn streams_that_nobody_answers_are_not_remembered_without_bound() {
+        let (meter, _, _) = meter();
+        for stream in 0..10_000_u32 {
+            let mut bytes = frame(HEADERS, END_HEADERS, 0);
+            bytes[5..9].copy_from_slice(&(2 * stream + 1).to_be_bytes());
+            meter.read(&bytes);
+        }
+        assert_eq!(meter.unserved.borrow().waiting.len(), WAITING);
     }
 
     #[test]

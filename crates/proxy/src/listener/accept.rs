@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use rustls::ServerConfig;
@@ -21,6 +21,7 @@ use crate::alarm::{pause, until};
 use crate::io::{Io, Rewind};
 use crate::limits::Place;
 use crate::read::read_some;
+use crate::snapshot::Snapshot;
 use crate::tasks::spawn_local;
 use crate::telemetry::{LetGo, ListenerCells, Refused};
 use crate::worker::Worker;
@@ -35,6 +36,19 @@ pub(crate) struct Door {
     pub(crate) cells: Arc<ListenerCells>,
     /// The port that was bound.
     pub(crate) port: u16,
+}
+
+impl Door {
+    /// That of the listener of this name, if there is one.
+    pub(crate) fn of(worker: &Worker, snapshot: &Snapshot, listener: &str, port: u16) -> Option<Rc<Self>> {
+        let listener = snapshot.config.server.listeners.iter().find(|known| *known.name == *listener)?;
+        Some(Rc::new(Self {
+            listener: listener.clone(),
+            tls: snapshot.tls.get(&listener.name).map(Arc::clone),
+            cells: worker.shard.listener(&listener.name),
+            port,
+        }))
+    }
 }
 
 /// Accepts until the task is dropped. `door` is asked anew for every connection.
@@ -92,21 +106,22 @@ fn welcome(worker: &Rc<Worker>, stream: TcpStream, address: SocketAddr, door: Rc
     spawn_local(async move {
         let enlisted = worker.enlist_current().await;
         let open = door.cells.open();
-        connection(&worker, stream, address, &door, place).await;
+        connection(&worker, Io::Tcp(stream), address, &door, place).await;
         drop((enlisted, open));
     })
     .detach();
 }
 
-async fn connection(worker: &Rc<Worker>, stream: TcpStream, address: SocketAddr, door: &Door, mut place: Place) {
+/// Serves a connection from its first byte. What comes before the first request, and that request's head, have one time together:
+/// `header`. Only the TLS handshake has its own.
+pub(crate) async fn connection(worker: &Rc<Worker>, mut io: Io, address: SocketAddr, door: &Door, mut place: Place) {
     let timeouts = worker.timeouts();
-    let deadline = worker.clock.now() + timeouts.handshake;
-    let mut io = Io::Tcp(stream);
+    let since = worker.clock.now();
     let mut early = BytesMut::new();
     let mut source = address;
     if door.listener.proxy_protocol {
         let limits = worker.local().snapshot.config.server.limits;
-        match until(&worker.clock, deadline, read_proxy_header(&mut io, &mut early)).await {
+        match until(&worker.clock, since + timeouts.header, read_proxy_header(&mut io, &mut early)).await {
             Some(Ok(named)) => source = named.unwrap_or(address),
             Some(Err(())) | None => return door.cells.refuse(Refused::ProxyProtocol),
         }
@@ -116,15 +131,21 @@ async fn connection(worker: &Rc<Worker>, stream: TcpStream, address: SocketAddr,
         }
     }
     let Some(config) = &door.tls else {
-        return plain(worker, io, early, session(worker, source, door, None)).await;
+        return plain(worker, io, early, session(worker, source, door, None), since).await;
     };
-    match until(&worker.clock, deadline, Box::pin(tls::accept(config, Rewind::new(early, io)))).await {
+    let began = worker.clock.now();
+    match until(&worker.clock, began + timeouts.handshake, Box::pin(tls::accept(config, Rewind::new(early, io)))).await
+    {
         Some(Ok((io, facts, alpn))) => {
             door.cells.handshakes.up();
             let session = session(worker, source, door, Some(facts));
+            // As if the handshake had taken no time.
+            let since = since + worker.clock.now().saturating_duration_since(began);
             match alpn {
-                Alpn::Http2 => Box::pin(http2::serve(Rc::clone(worker), session, io, BytesMut::new())).await,
-                Alpn::Http1 | Alpn::None => http1::serve(Rc::clone(worker), session, io, BytesMut::new()).await,
+                Alpn::Http2 => Box::pin(http2::serve(Rc::clone(worker), session, io, BytesMut::new(), since)).await,
+                Alpn::Http1 | Alpn::None => {
+                    http1::serve(Rc::clone(worker), session, io, BytesMut::new(), since).await;
+                }
             }
         }
         Some(Err(error)) => {
@@ -148,13 +169,13 @@ fn session(worker: &Worker, source: SocketAddr, door: &Door, facts: Option<TlsFa
     })
 }
 
-/// Without TLS, the first bytes tell HTTP/2 (by prior knowledge, RFC 9113, 3.3) from HTTP/1.
-pub(crate) async fn plain(worker: &Rc<Worker>, mut io: Io, mut early: BytesMut, session: Rc<Session>) {
-    let deadline = worker.clock.now() + worker.timeouts().header;
+/// Without TLS, the first bytes tell HTTP/2 (by prior knowledge, RFC 9113, 3.3) from HTTP/1. `since`: when the connection began.
+pub(crate) async fn plain(worker: &Rc<Worker>, mut io: Io, mut early: BytesMut, session: Rc<Session>, since: Instant) {
+    let deadline = since + worker.timeouts().header;
     loop {
         match sniff(&early) {
-            Sniff::Http1 => return http1::serve(Rc::clone(worker), session, io, early).await,
-            Sniff::Http2 => return Box::pin(http2::serve(Rc::clone(worker), session, io, early)).await,
+            Sniff::Http1 => return http1::serve(Rc::clone(worker), session, io, early, since).await,
+            Sniff::Http2 => return Box::pin(http2::serve(Rc::clone(worker), session, io, early, since)).await,
             Sniff::NeedMore => {}
         }
         let read = std::future::poll_fn(|cx| poll_first_bytes(worker, &mut io, &mut early, cx));

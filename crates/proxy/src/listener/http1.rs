@@ -46,12 +46,11 @@ pub(super) struct Request {
     expects_continue: bool,
 }
 
-/// Serves a connection until it ends.
-pub(crate) async fn serve(worker: Rc<Worker>, session: Rc<Session>, io: Io, early: BytesMut) {
+/// Serves a connection until it ends. `since`: from when the time for the first head counts.
+pub(crate) async fn serve(worker: Rc<Worker>, session: Rc<Session>, io: Io, early: BytesMut, since: Instant) {
     let alarm = Rc::new(RefCell::new(Alarm::new(&worker.clock)));
     let wire = Wire::new(io, early, alarm, &worker.clock, &worker.buffers);
-    let mut connection =
-        Connection { wire: Rc::new(RefCell::new(wire)), since: worker.clock.now(), first: true, worker, session };
+    let mut connection = Connection { wire: Rc::new(RefCell::new(wire)), since, first: true, worker, session };
     while let Some(request) = connection.next().await {
         let worker = Rc::clone(&connection.worker);
         match worker.attendants.serve(connection, request).await {
@@ -65,7 +64,7 @@ pub(super) struct Connection {
     worker: Rc<Worker>,
     session: Rc<Session>,
     wire: Rc<RefCell<Wire>>,
-    /// When the last exchange ended.
+    /// When the last exchange ended; from when the time for the first head counts.
     since: Instant,
     first: bool,
 }

@@ -11,17 +11,20 @@ use h2::server::{self, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
 use tidegate_config::config::ServerLimits;
+use tidegate_core::client::Peer;
+use tidegate_http1::{FieldLineError, RequestError, Version};
 
 use super::Session;
 use super::http2_stream::{self, Shared};
 use super::sniff::PREFACE;
 use crate::alarm::{Alarm, until};
 use crate::http2::SEND_BUFFER;
-use crate::http2::meter::Meter;
+use crate::http2::meter::{Meter, Refusal};
 use crate::http2::wire::{End, Wire};
 use crate::io::{Io, Rewind};
+use crate::live::Unserved;
 use crate::tasks::spawn_local;
-use crate::telemetry::LetGo;
+use crate::telemetry::{LetGo, RefusedStream};
 use crate::worker::Worker;
 
 /// What one connection's request heads may take in all, in bytes: streams times the limit of one head.
@@ -39,13 +42,16 @@ const RESET_FOR_ERRORS: usize = 100;
 /// How long a connection that was told to end may take to do so once it carries no stream.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// The code of a stream that there is no place for.
+const TOO_MANY: &str = "too_many_streams";
+
 type H2 = server::Connection<End, Bytes>;
 
-/// Serves a connection until it ends. `early` was read already, preface and all.
-pub(crate) async fn serve(worker: Rc<Worker>, session: Rc<Session>, io: Io, early: BytesMut) {
+/// Serves a connection until it ends. `early` was read already, preface and all; `since` is from when the time for the client's
+/// settings counts.
+pub(crate) async fn serve(worker: Rc<Worker>, session: Rc<Session>, io: Io, early: BytesMut, since: Instant) {
     let limits = worker.local().snapshot.config.server.limits;
-    let since = worker.clock.now();
-    let meter = Meter::new(PREFACE.len(), since);
+    let meter = Meter::new(PREFACE.len(), worker.clock.now());
     let wire = Wire::new(Rewind::new(early, io), Some(&meter));
     let handshake = builder(&limits).handshake(Wire::end(&wire));
     match until(&worker.clock, since + worker.timeouts().header, handshake).await {
@@ -55,8 +61,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, session: Rc<Session>, io: Io, earl
             let mut connection = Connection::new(h2, wire, shared, most_streams(&limits));
             std::future::poll_fn(|cx| connection.poll(cx)).await;
         }
-        // The client left, or spoke something else.
-        Some(Err(_)) => {}
+        Some(Err(error)) => note_end(&session, &error),
         None => session.cells.let_go(LetGo::Header),
     }
 }
@@ -78,6 +83,15 @@ fn builder(limits: &ServerLimits) -> server::Builder {
 fn most_streams(limits: &ServerLimits) -> u32 {
     let affordable = (HEADS / limits.header_bytes.max(1)).max(1);
     limits.streams.min(u32::try_from(affordable).unwrap_or(u32::MAX)).max(1)
+}
+
+/// `h2` has ended the connection, or the client has. Whoever simply leaves is not worth a word.
+fn note_end(session: &Session, error: &h2::Error) {
+    let Some(reason) = error.reason().filter(|_| error.is_library()) else { return };
+    let why = if reason == Reason::ENHANCE_YOUR_CALM { LetGo::Flood } else { LetGo::Http2Error };
+    session.cells.let_go(why);
+    let Peer { listener, address, .. } = &*session.peer;
+    tracing::debug!(listener = &**listener, client = %address, "the client broke the rules of HTTP/2: {error}");
 }
 
 struct Connection {
@@ -137,10 +151,17 @@ impl Connection {
         let ended = loop {
             match self.h2.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
-                Poll::Ready(Some(Err(_)) | None) => break true,
+                // Who was told to calm down is counted already.
+                Poll::Ready(Some(Err(_))) if self.calmed => break true,
+                Poll::Ready(Some(Err(error))) => {
+                    note_end(&self.shared.session, &error);
+                    break true;
+                }
+                Poll::Ready(None) => break true,
                 Poll::Pending => break false,
             }
         };
+        self.note_refused();
         match self.wire.poll_flush(cx) {
             Poll::Ready(Err(_)) => Poll::Ready(()),
             Poll::Ready(Ok(())) | Poll::Pending if ended => Poll::Ready(()),
@@ -148,10 +169,33 @@ impl Connection {
         }
     }
 
+    /// Streams that `h2` refused by itself: of their requests, nothing is known here but what became of them.
+    fn note_refused(&self) {
+        for refusal in self.shared.meter.refused() {
+            let (why, code, status, cause) = match refusal {
+                Refusal::HeadersTooLarge => {
+                    let error = RequestError::Field(FieldLineError::TooLarge);
+                    (RefusedStream::HeadersTooLarge, error.code(), error.status().as_u16(), error.to_string())
+                }
+                Refusal::Reset(Reason::REFUSED_STREAM) => {
+                    (RefusedStream::TooMany, TOO_MANY, 0, "more streams at once than were announced".to_owned())
+                }
+                Refusal::Reset(reason) => {
+                    (RefusedStream::Malformed, "malformed_stream", 0, format!("the stream was reset: {reason}"))
+                }
+            };
+            self.shared.refuse(why, &Unserved { status, ..Unserved::unread(Version::Http2, code, &cause) });
+        }
+    }
+
     fn begin(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        self.shared.meter.served(respond.stream_id().into());
         // Streams that were reset still count until their work has ended.
         if self.shared.streams.get() >= self.most_streams {
             self.shared.meter.abandoned();
+            let cause = "the work of earlier streams has not ended";
+            let unread = Unserved::unread(Version::Http2, TOO_MANY, cause);
+            self.shared.refuse(RefusedStream::TooMany, &unread.named(request.method(), request.uri()));
             return respond.send_reset(Reason::REFUSED_STREAM);
         }
         // In a box, because tasks are moved about before they run, and this one is large.

@@ -26,10 +26,10 @@ use super::Session;
 use crate::alarm::Alarm;
 use crate::http2::meter::Meter;
 use crate::http2::{Intake, IntakeError, Pump, PumpError, Pumping, fields, header_map};
-use crate::live::{self, Live};
+use crate::live::{self, Live, Unserved};
 use crate::pace::{Pace, Patience};
 use crate::serve::{self, Answer, Means};
-use crate::telemetry::End;
+use crate::telemetry::{End, RefusedStream};
 use crate::upstream::attempt::SharedAlarm;
 use crate::worker::Worker;
 
@@ -54,6 +54,12 @@ impl Shared {
     pub(super) fn hold(shared: &Rc<Self>) -> Hold {
         shared.streams.set(shared.streams.get() + 1);
         Hold(Rc::clone(shared))
+    }
+
+    /// Tells of a stream that became no exchange.
+    pub(super) fn refuse(&self, why: RefusedStream, unserved: &Unserved<'_>) {
+        self.session.cells.refuse_stream(why);
+        live::unserved(&self.worker, &self.session.peer, unserved);
     }
 }
 
@@ -87,7 +93,7 @@ pub(super) async fn serve(hold: Hold, request: Request<RecvStream>, respond: Sen
     let limits = stream.worker.local().snapshot.limits;
     match read_head(&parts, body.is_end_stream(), &limits) {
         Ok((head, length)) => stream.exchange(head, length, body).await,
-        Err(rejection) => stream.refuse(&rejection).await,
+        Err(rejection) => stream.refuse(&parts, &rejection).await,
     }
 }
 
@@ -105,6 +111,8 @@ struct OneStream {
 enum Written {
     Whole,
     Broken(End),
+    /// The client had left before its head.
+    Nothing,
 }
 
 impl OneStream {
@@ -128,6 +136,11 @@ impl OneStream {
             Written::Whole => {
                 live.facts.end.get_or_insert(End::Complete);
                 self.hold.0.meter.completed();
+            }
+            Written::Nothing => {
+                live.facts.status = 0;
+                live.facts.end = Some(End::ClientGone);
+                self.note_abandoned();
             }
             Written::Broken(end) => {
                 live.facts.end = Some(end);
@@ -192,7 +205,7 @@ impl OneStream {
         let patience = self.worker.write_patience(&head.fields);
         let response = response(&head, &body, is_head);
         let sent = self.respond.borrow_mut().send_response(response, bodiless);
-        let Ok(stream) = sent else { return (Written::Broken(End::ClientGone), 0) };
+        let Ok(stream) = sent else { return (Written::Nothing, 0) };
         let mut pump = Pump::new(stream, body, bodiless);
         let mut pace = Pace::default();
         let written = poll_fn(|cx| self.poll_write(&mut pump, &mut pace, patience, cx)).await;
@@ -221,15 +234,19 @@ impl OneStream {
     }
 
     /// Answers what is no request. Other streams go on: the frames themselves are sound.
-    async fn refuse(&self, rejection: &Rejection) {
+    async fn refuse(&self, parts: &Parts, rejection: &Rejection) {
         let id = RequestId::new(self.worker.random());
         let (fields, body) = rejection.render(id.as_str(), None);
         let mut reply = Reply::new(rejection.status());
         reply.head.fields = fields;
         reply.head.fields.append(Known::Date, self.worker.date().as_bytes()).ok();
         reply.body = Body::full(body);
-        let peer = &self.hold.0.session.peer;
-        live::refused(&self.worker, peer, rejection.status(), rejection.code, &rejection.detail);
+        let unread = Unserved::unread(Version::Http2, rejection.code, &rejection.detail);
+        let status = rejection.status().as_u16();
+        let unserved = Unserved { status, request_id: id.as_str(), ..unread.named(&parts.method, &parts.uri) };
+        let too_large = rejection.status() == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        let why = if too_large { RefusedStream::HeadersTooLarge } else { RefusedStream::Malformed };
+        self.hold.0.refuse(why, &unserved);
         self.write(reply, false).await;
     }
 }

@@ -143,6 +143,8 @@ impl Wire {
     ) -> Poll<Next> {
         self.give_buffer_back();
         let (deadline, late) = match waiting.began {
+            // What came before the first head was part of the same time.
+            Some(_) if waiting.first => (waiting.since + timeouts.header, Next::TooSlow),
             Some(began) => (began + timeouts.header, Next::TooSlow),
             None if waiting.first => (waiting.since + timeouts.header, Next::Idle),
             None => (waiting.since + timeouts.idle, Next::Idle),

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::cells::{BOUNDS, Cell, HistogramSum};
 use super::completed::End;
-use super::metrics::{LetGo, ListenerCells, PoolCells, Refused, Scrape, SeriesCells, WorkerCells};
+use super::metrics::{LetGo, ListenerCells, PoolCells, Refused, RefusedStream, Scrape, SeriesCells, WorkerCells};
 use super::shaped::{FaultCells, MirrorCells};
 
 /// One metric.
@@ -193,9 +193,19 @@ const COUNTED: &[Description] = &[
         name: "tidegate_connections_let_go_total",
         kind: Kind::Counter,
         labels: &["listener", "reason"],
-        help: "Client connections closed because the peer was too slow, by the name of the timeout or limit, or abused HTTP/2 \
-               (`flood`).",
+        help: "Client connections closed because the peer was too slow, by the name of the timeout or limit, abused HTTP/2 \
+               (`flood`), or broke its rules in a way that ends the connection (`http2_error`).",
         samples: |scrape, out| reasons(scrape, out, &LetGo::ALL.map(|(_, name)| name), |cells| &cells.let_go),
+    },
+    Description {
+        name: "tidegate_http2_streams_refused_total",
+        kind: Kind::Counter,
+        labels: &["listener", "reason"],
+        help: "Streams of HTTP/2 that became no exchange: their fields exceed `limits.header_bytes` (`headers_too_large`), they are no \
+               valid request (`malformed`), or there were more at once than `limits.streams` (`streams`).",
+        samples: |scrape, out| {
+            reasons(scrape, out, &RefusedStream::ALL.map(|(_, name)| name), |cells| &cells.refused_streams);
+        },
     },
     Description {
         name: "tidegate_tls_handshakes_total",

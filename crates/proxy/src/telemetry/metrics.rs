@@ -270,6 +270,7 @@ pub struct ListenerCells {
     pub handshake_failures: Cell,
     pub(crate) refused: [Cell; Refused::ALL.len()],
     pub(crate) let_go: [Cell; LetGo::ALL.len()],
+    pub(crate) refused_streams: [Cell; RefusedStream::ALL.len()],
 }
 
 impl ListenerCells {
@@ -289,6 +290,13 @@ impl ListenerCells {
     /// Counts a connection that was closed because its peer was too slow or a nuisance.
     pub fn let_go(&self, why: LetGo) {
         if let Some(cell) = self.let_go.get(why as usize) {
+            cell.up();
+        }
+    }
+
+    /// Counts a stream of HTTP/2 that became no exchange.
+    pub fn refuse_stream(&self, why: RefusedStream) {
+        if let Some(cell) = self.refused_streams.get(why as usize) {
             cell.up();
         }
     }
@@ -330,10 +338,12 @@ pub enum LetGo {
     MinRate,
     /// Too many resets, pings or other frames that cost more than they are worth.
     Flood,
+    /// Frames that break the rules of HTTP/2 for the whole connection.
+    Http2Error,
 }
 
 impl LetGo {
-    pub(crate) const ALL: [(Self, &'static str); 7] = [
+    pub(crate) const ALL: [(Self, &'static str); 8] = [
         (Self::Idle, "idle"),
         (Self::Header, "header"),
         (Self::BodyIdle, "body_idle"),
@@ -341,7 +351,24 @@ impl LetGo {
         (Self::StreamIdle, "stream_idle"),
         (Self::MinRate, "min_rate"),
         (Self::Flood, "flood"),
+        (Self::Http2Error, "http2_error"),
     ];
+}
+
+/// Why a stream of HTTP/2 became no exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusedStream {
+    /// Its fields are larger than `server.limits.header_bytes`: 431.
+    HeadersTooLarge,
+    /// It is no request.
+    Malformed,
+    /// `server.limits.streams` was reached.
+    TooMany,
+}
+
+impl RefusedStream {
+    pub(crate) const ALL: [(Self, &'static str); 3] =
+        [(Self::HeadersTooLarge, "headers_too_large"), (Self::Malformed, "malformed"), (Self::TooMany, "streams")];
 }
 
 /// One service's upstream connections, on one worker.

@@ -18,6 +18,8 @@ pub use completed::{Completed, End};
 pub use exposition::{Description, Kind, descriptions};
 pub use log::LogBuffer;
 pub use log_writer::{LogCounters, LogSender, LogWriter, Prepared};
-pub use metrics::{LetGo, ListenerCells, Metrics, Names, PoolCells, Refused, Series, Shard, WorkerCells};
+pub use metrics::{
+    LetGo, ListenerCells, Metrics, Names, PoolCells, Refused, RefusedStream, Series, Shard, WorkerCells,
+};
 pub use shaped::{FaultCells, MirrorCells};
 pub use timestamp::timestamp;

@@ -11,6 +11,7 @@ mod fallback;
 mod hedging;
 mod http2;
 mod http2_parties;
+mod http2_refused;
 mod outliers;
 mod policies;
 mod queueing;

@@ -103,6 +103,11 @@ impl World {
         Party(self.solo.connect(Peer::new(from, "default".into(), 80, &TrustedProxies::default())))
     }
 
+    /// A new client connection to a listener of the configuration, which asks for whatever it asks before HTTP.
+    pub(crate) fn arrives_at(&self, listener: &str) -> Party {
+        Party(self.solo.arrive(listener, "192.0.2.7:4711".parse().unwrap()).unwrap())
+    }
+
     /// The endpoint's side of the next connection that the gateway opens.
     pub(crate) async fn endpoint(&self) -> Party {
         self.called().await.1

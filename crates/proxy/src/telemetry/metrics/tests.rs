@@ -153,6 +153,14 @@ fn reasons_are_counted_under_their_names() {
         assert_eq!(why as usize, index);
         listener.let_go(why);
     }
+    for (index, (why, _)) in RefusedStream::ALL.into_iter().enumerate() {
+        assert_eq!(why as usize, index);
+        listener.refuse_stream(why);
+    }
+    for (_, name) in RefusedStream::ALL {
+        let series = format!(r#"tidegate_http2_streams_refused_total{{listener="default",reason="{name}"}}"#);
+        assert_eq!(value(&metrics, &series).as_deref(), Some("1"), "{series}");
+    }
     for (_, name) in Refused::ALL {
         let series = format!(r#"tidegate_connections_refused_total{{listener="default",reason="{name}"}}"#);
         assert_eq!(value(&metrics, &series).as_deref(), Some("1"), "{series}");
