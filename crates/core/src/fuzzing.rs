@@ -18,7 +18,7 @@ use crate::clock::{Clock, ManualClock};
 use crate::exchange::{Exchange, Opening};
 use crate::expression::{Expression, Scope};
 use crate::identity::Identity;
-use crate::keys::{Entry, Journal, id_of};
+use crate::keys::{Digest, Entry, Journal, KeyError, id_of};
 use crate::path::canonicalize;
 use crate::route::{Found, Head, Params, Router};
 
@@ -55,12 +55,16 @@ pub fn keys(bytes: &[u8]) {
         assert!(bytes.len() == 63 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{id}");
     }
     let mut journal = Journal::default();
+    let mut secrets = Vec::new();
     for line in bytes.split(|byte| *byte == b'\n') {
         journal.read(line);
         let Ok(entry) = Entry::parse(line) else { continue };
         let written = entry.to_line().unwrap_or_default();
-        assert_eq!(Entry::parse(&written), Ok(entry), "a line changes its meaning");
         assert!(!written.trim_ascii_end().contains(&b'\n'), "a line is not one line");
+        if let Entry::Record(record) = &entry {
+            secrets.extend([Some(record.hash), record.former.as_ref().map(|former| former.hash)].into_iter().flatten());
+        }
+        assert_eq!(Entry::parse(&written), Ok(entry), "a line changes its meaning");
     }
     let mut condensed = Journal::default();
     for entry in journal.condensed() {
@@ -69,6 +73,15 @@ pub fn keys(bytes: &[u8]) {
     let mut living = journal.index().records();
     living.retain(|record| record.revoked.is_none());
     assert_eq!(condensed.index().records(), living, "a file changes its meaning");
+    for Digest(secret) in secrets {
+        for second in [0, 15, 1_800_000_000, u64::MAX] {
+            let now = Duration::from_secs(second);
+            let found = journal.index().find(&secret, now);
+            // Revoked keys are forgotten.
+            let expected = if found == Err(KeyError::Revoked) { Err(KeyError::Unknown) } else { found };
+            assert_eq!(condensed.index().find(&secret, now), expected, "a secret changes its meaning");
+        }
+    }
 }
 
 fn is_dotted(segment: &str) -> bool {
@@ -123,20 +136,46 @@ pub fn expression(bytes: &[u8]) {
             return;
         }
     };
-    let pattern = PathPattern::everything();
-    let mut exchange = proved();
-    let identity = exchange.identity.take();
-    for identity in [None, identity] {
-        exchange.identity = identity;
-        let scope = Scope { exchange: &exchange, pattern: &pattern, now: Duration::from_secs(7) };
-        let holds = parsed.holds(&scope);
-        let also = |text: String| Expression::parse(&text).ok().map(|expression| expression.holds(&scope));
-        for same in [format!(" ( {text} ) "), format!("({text})&&({text})"), format!("({text})||({text})")] {
-            assert!(also(same).is_none_or(|also| also == holds), "{text}");
-        }
-        assert!(also(format!("!!({text})")).is_none_or(|also| also == holds), "{text}");
-        assert!(also(format!("!({text})")).is_none_or(|also| !(also && holds)), "{text}");
+    for variable in parsed.variables() {
+        let again = Expression::parse(&format!("has({variable})"));
+        assert!(
+            again.is_ok_and(|again| again.variables() == [variable]),
+            "{variable} is another one when it is written"
+        );
     }
+    let pattern = PathPattern::exact("/{p}/{t...}").unwrap_or_else(|_| PathPattern::everything());
+    let [mut by_somebody, mut by_nobody] = [proved(), proved()];
+    by_nobody.identity = None;
+    for exchange in [&mut by_somebody, &mut by_nobody] {
+        exchange.params.capture(&pattern, "/a/b");
+    }
+    let scope = |exchange| Scope { exchange, pattern: &pattern, now: Duration::from_secs(7) };
+    assert_logic(text, &parsed, [scope(&by_somebody), scope(&by_nobody)]);
+}
+
+fn assert_logic(text: &str, parsed: &Expression, scopes: [Scope<'_>; 2]) {
+    let holds = holds_for(parsed, scopes);
+    // `None` is longer than an expression may be, or too deep.
+    let also = |text: String| Expression::parse(&text).ok().map(|expression| holds_for(&expression, scopes));
+    for same in [
+        format!(" ( {text} ) "),
+        format!("!!({text})"),
+        format!("({text})&&({text})"),
+        format!("({text})||({text})"),
+        format!("({text})&&!has(claims.z)"),
+        format!("({text})||has(claims.z)"),
+    ] {
+        assert!(also(same).is_none_or(|also| also == holds), "{text}");
+    }
+    let Some(fails) = also(format!("!({text})")) else { return };
+    assert!(fails.iter().zip(holds).all(|(fails, holds)| !(*fails && holds)), "{text}");
+    for same in [format!("!(({text})||has(claims.z))"), format!("!(({text})&&!has(claims.z))")] {
+        assert!(also(same).is_none_or(|also| also == fails), "{text}");
+    }
+}
+
+fn holds_for(parsed: &Expression, scopes: [Scope<'_>; 2]) -> [bool; 2] {
+    scopes.map(|scope| parsed.holds(&scope))
 }
 
 /// A request with something for most variables.

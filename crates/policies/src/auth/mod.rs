@@ -4,7 +4,7 @@ mod api_key;
 mod assumed;
 mod basic;
 mod client_cert;
-mod credential;
+pub(crate) mod credential;
 mod failures;
 mod jwt;
 mod key_store;
