@@ -1,12 +1,15 @@
 //! What must hold for any input. The fuzz targets call these functions, and so do ordinary tests over seeds and generated
 //! bytes. They panic when something does not hold.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::Method;
+use regex::Regex;
 use tidegate_config::config::{AcceptRequestId, FieldMatch, Match, RequestId, Rewrite, Route, Target, ValueMatch};
 use tidegate_config::problem::Path;
 use tidegate_config::value::{HostPattern, PathPattern};
@@ -209,6 +212,14 @@ const ASKED_SEGMENTS: [&str; 12] = ["a", "b", "ab", "abb", "c", "", "v1.x", "zz"
 const METHODS: [&str; 6] = ["GET", "POST", "HEAD", "OPTIONS", "DELETE", "PROPFIND"];
 const VALUES: [&str; 4] = ["1", "2", "ab", ""];
 
+thread_local! {
+    /// Patterns that were made before, a few thousand at most: of all that a run does, making regular expressions took nearly all time.
+    static PATTERNS: RefCell<HashMap<(bool, String), Option<PathPattern>>> = RefCell::default();
+}
+
+static EXPRESSIONS: LazyLock<Vec<Regex>> =
+    LazyLock::new(|| ["^[0-9]$", "a", ""].into_iter().filter_map(|text| Regex::new(text).ok()).collect());
+
 /// Makes small routes and requests that often meet. When the bytes are used up, the first of everything is chosen.
 struct Choices<'a>(&'a [u8]);
 
@@ -264,7 +275,10 @@ impl Choices<'_> {
         let length = self.below(4);
         let segments: Vec<_> = (0..length).map(|_| self.of(&SEGMENTS)).collect();
         let text = format!("/{}", segments.join("/"));
-        if prefix { PathPattern::prefix(&text).ok() } else { PathPattern::exact(&text).ok() }
+        let parse = if prefix { PathPattern::prefix } else { PathPattern::exact };
+        PATTERNS.with_borrow_mut(|known| {
+            known.entry((prefix, text)).or_insert_with_key(|(_, text)| parse(text).ok()).clone()
+        })
     }
 
     /// None in most cases, else one or two.
@@ -277,7 +291,7 @@ impl Choices<'_> {
         let name = self.of(names).into();
         let is = match self.below(4) {
             0 => ValueMatch::Exact(self.of(&VALUES).into()),
-            1 => ValueMatch::Regex(regex::Regex::new(self.of(&["^[0-9]$", "a", ""])).ok()?),
+            1 => ValueMatch::Regex(EXPRESSIONS.get(self.below(EXPRESSIONS.len()))?.clone()),
             2 => ValueMatch::Present,
             _ => ValueMatch::Absent,
         };
