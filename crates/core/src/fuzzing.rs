@@ -1,12 +1,15 @@
 //! What must hold for any input. The fuzz targets call these functions, and so do ordinary tests over seeds and generated
 //! bytes. They panic when something does not hold.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::Method;
+use regex::Regex;
 use tidegate_config::config::{AcceptRequestId, FieldMatch, Match, RequestId, Rewrite, Route, Target, ValueMatch};
 use tidegate_config::problem::Path;
 use tidegate_config::value::{HostPattern, PathPattern};
@@ -18,7 +21,7 @@ use crate::clock::{Clock, ManualClock};
 use crate::exchange::{Exchange, Opening};
 use crate::expression::{Expression, Scope};
 use crate::identity::Identity;
-use crate::keys::{Entry, Journal, id_of};
+use crate::keys::{Digest, Entry, Journal, KeyError, id_of};
 use crate::path::canonicalize;
 use crate::route::{Found, Head, Params, Router};
 
@@ -55,12 +58,16 @@ pub fn keys(bytes: &[u8]) {
         assert!(bytes.len() == 63 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{id}");
     }
     let mut journal = Journal::default();
+    let mut secrets = Vec::new();
     for line in bytes.split(|byte| *byte == b'\n') {
         journal.read(line);
         let Ok(entry) = Entry::parse(line) else { continue };
         let written = entry.to_line().unwrap_or_default();
-        assert_eq!(Entry::parse(&written), Ok(entry), "a line changes its meaning");
         assert!(!written.trim_ascii_end().contains(&b'\n'), "a line is not one line");
+        if let Entry::Record(record) = &entry {
+            secrets.extend([Some(record.hash), record.former.as_ref().map(|former| former.hash)].into_iter().flatten());
+        }
+        assert_eq!(Entry::parse(&written), Ok(entry), "a line changes its meaning");
     }
     let mut condensed = Journal::default();
     for entry in journal.condensed() {
@@ -69,6 +76,15 @@ pub fn keys(bytes: &[u8]) {
     let mut living = journal.index().records();
     living.retain(|record| record.revoked.is_none());
     assert_eq!(condensed.index().records(), living, "a file changes its meaning");
+    for Digest(secret) in secrets {
+        for second in [0, 15, 1_800_000_000, u64::MAX] {
+            let now = Duration::from_secs(second);
+            let found = journal.index().find(&secret, now);
+            // Revoked keys are forgotten.
+            let expected = if found == Err(KeyError::Revoked) { Err(KeyError::Unknown) } else { found };
+            assert_eq!(condensed.index().find(&secret, now), expected, "a secret changes its meaning");
+        }
+    }
 }
 
 fn is_dotted(segment: &str) -> bool {
@@ -123,20 +139,46 @@ pub fn expression(bytes: &[u8]) {
             return;
         }
     };
-    let pattern = PathPattern::everything();
-    let mut exchange = proved();
-    let identity = exchange.identity.take();
-    for identity in [None, identity] {
-        exchange.identity = identity;
-        let scope = Scope { exchange: &exchange, pattern: &pattern, now: Duration::from_secs(7) };
-        let holds = parsed.holds(&scope);
-        let also = |text: String| Expression::parse(&text).ok().map(|expression| expression.holds(&scope));
-        for same in [format!(" ( {text} ) "), format!("({text})&&({text})"), format!("({text})||({text})")] {
-            assert!(also(same).is_none_or(|also| also == holds), "{text}");
-        }
-        assert!(also(format!("!!({text})")).is_none_or(|also| also == holds), "{text}");
-        assert!(also(format!("!({text})")).is_none_or(|also| !(also && holds)), "{text}");
+    for variable in parsed.variables() {
+        let again = Expression::parse(&format!("has({variable})"));
+        assert!(
+            again.is_ok_and(|again| again.variables() == [variable]),
+            "{variable} is another one when it is written"
+        );
     }
+    let pattern = PathPattern::exact("/{p}/{t...}").unwrap_or_else(|_| PathPattern::everything());
+    let [mut by_somebody, mut by_nobody] = [proved(), proved()];
+    by_nobody.identity = None;
+    for exchange in [&mut by_somebody, &mut by_nobody] {
+        exchange.params.capture(&pattern, "/a/b");
+    }
+    let scope = |exchange| Scope { exchange, pattern: &pattern, now: Duration::from_secs(7) };
+    assert_logic(text, &parsed, [scope(&by_somebody), scope(&by_nobody)]);
+}
+
+fn assert_logic(text: &str, parsed: &Expression, scopes: [Scope<'_>; 2]) {
+    let holds = holds_for(parsed, scopes);
+    // `None` is longer than an expression may be, or too deep.
+    let also = |text: String| Expression::parse(&text).ok().map(|expression| holds_for(&expression, scopes));
+    for same in [
+        format!(" ( {text} ) "),
+        format!("!!({text})"),
+        format!("({text})&&({text})"),
+        format!("({text})||({text})"),
+        format!("({text})&&!has(claims.z)"),
+        format!("({text})||has(claims.z)"),
+    ] {
+        assert!(also(same).is_none_or(|also| also == holds), "{text}");
+    }
+    let Some(fails) = also(format!("!({text})")) else { return };
+    assert!(fails.iter().zip(holds).all(|(fails, holds)| !(*fails && holds)), "{text}");
+    for same in [format!("!(({text})||has(claims.z))"), format!("!(({text})&&!has(claims.z))")] {
+        assert!(also(same).is_none_or(|also| also == fails), "{text}");
+    }
+}
+
+fn holds_for(parsed: &Expression, scopes: [Scope<'_>; 2]) -> [bool; 2] {
+    scopes.map(|scope| parsed.holds(&scope))
 }
 
 /// A request with something for most variables.
@@ -169,6 +211,14 @@ const SEGMENTS: [&str; 14] =
 const ASKED_SEGMENTS: [&str; 12] = ["a", "b", "ab", "abb", "c", "", "v1.x", "zz", "a%20b", "%C3%A9", "..a", "ba"];
 const METHODS: [&str; 6] = ["GET", "POST", "HEAD", "OPTIONS", "DELETE", "PROPFIND"];
 const VALUES: [&str; 4] = ["1", "2", "ab", ""];
+
+thread_local! {
+    /// Patterns that were made before, a few thousand at most: of all that a run does, making regular expressions took nearly all time.
+    static PATTERNS: RefCell<HashMap<(bool, String), Option<PathPattern>>> = RefCell::default();
+}
+
+static EXPRESSIONS: LazyLock<Vec<Regex>> =
+    LazyLock::new(|| ["^[0-9]$", "a", ""].into_iter().filter_map(|text| Regex::new(text).ok()).collect());
 
 /// Makes small routes and requests that often meet. When the bytes are used up, the first of everything is chosen.
 struct Choices<'a>(&'a [u8]);
@@ -225,7 +275,10 @@ impl Choices<'_> {
         let length = self.below(4);
         let segments: Vec<_> = (0..length).map(|_| self.of(&SEGMENTS)).collect();
         let text = format!("/{}", segments.join("/"));
-        if prefix { PathPattern::prefix(&text).ok() } else { PathPattern::exact(&text).ok() }
+        let parse = if prefix { PathPattern::prefix } else { PathPattern::exact };
+        PATTERNS.with_borrow_mut(|known| {
+            known.entry((prefix, text)).or_insert_with_key(|(_, text)| parse(text).ok()).clone()
+        })
     }
 
     /// None in most cases, else one or two.
@@ -238,7 +291,7 @@ impl Choices<'_> {
         let name = self.of(names).into();
         let is = match self.below(4) {
             0 => ValueMatch::Exact(self.of(&VALUES).into()),
-            1 => ValueMatch::Regex(regex::Regex::new(self.of(&["^[0-9]$", "a", ""])).ok()?),
+            1 => ValueMatch::Regex(EXPRESSIONS.get(self.below(EXPRESSIONS.len()))?.clone()),
             2 => ValueMatch::Present,
             _ => ValueMatch::Absent,
         };

@@ -172,13 +172,14 @@ fn is_dot_parameter(segment: &str) -> bool {
 }
 
 fn push_segment(segment: &[u8], out: &mut String) -> Result<(), PathProblem> {
-    let mut rest = segment;
+    let (start, mut rest, mut may_hide) = (out.len(), segment, false);
     while let Some((&byte, after)) = rest.split_first() {
         rest = after;
         match CLASS.get(usize::from(byte)) {
             Some(Class::Percent) => {
                 let decoded = hex_pair(after).ok_or(PathProblem::BadPercent)?;
                 rest = after.get(2..).unwrap_or_default();
+                may_hide |= decoded == b'%';
                 push_decoded(decoded, rest, out)?;
             }
             Some(Class::Encode) => push_encoded(byte, out),
@@ -186,7 +187,14 @@ fn push_segment(segment: &[u8], out: &mut String) -> Result<(), PathProblem> {
             Some(Class::Plain | Class::Slash | Class::Dot | Class::Question) | None => out.push(char::from(byte)),
         }
     }
-    Ok(())
+    let written = out.get(start..).unwrap_or_default();
+    if may_hide && hides(written) { Err(PathProblem::HiddenByte) } else { Ok(()) }
+}
+
+/// Whether some `%25` hides a byte. Only what is written says so: `%252%45` and `%25%32e` become `%252E` and `%252e`.
+fn hides(written: &str) -> bool {
+    let after = |(at, sign): (usize, &str)| written.as_bytes().get(at + sign.len()..).unwrap_or_default();
+    written.match_indices("%25").any(|found| hides_more(after(found)))
 }
 
 /// Writes what `%XX` stands for, `rest` being what follows it.
@@ -195,7 +203,6 @@ fn push_decoded(decoded: u8, rest: &[u8], out: &mut String) -> Result<(), PathPr
         b'/' => Err(PathProblem::EncodedSlash),
         b'\\' => Err(PathProblem::Backslash),
         0..=0x1f | 0x7f => Err(PathProblem::Control),
-        b'%' if hides_more(rest) => Err(PathProblem::HiddenByte),
         0xc0 | 0xc1 | 0xe0 | 0xf0 if is_overlong(decoded, rest) => Err(PathProblem::HiddenByte),
         _ if is_unreserved(decoded) => {
             out.push(char::from(decoded));

@@ -22,3 +22,8 @@ fn over_seeds(target: &str, body: fn(&[u8])) {
 fn token_seeds_do_no_harm() {
     over_seeds("token", fuzzing::token);
 }
+
+#[test]
+fn credential_seeds_do_no_harm() {
+    over_seeds("credentials", fuzzing::credentials);
+}

@@ -131,8 +131,11 @@ async fn route(live: &mut Live, local: &Local, means: &Means<'_>) -> Result<Answ
         return Err(Rejection::internal(format!("route {index} is not in the snapshot")));
     };
     live.facts.route = Some(Arc::clone(&route.name));
+    let chain = local.chains.get(index).filter(|chain| !chain.links().is_empty());
+    // What they add to replies stands on those too that refuse before any of them is asked.
+    live.chain = chain.cloned();
     live.exchange.limit_body(route.body_limit)?;
-    if let Some(chain) = local.chains.get(index).filter(|chain| !chain.links().is_empty()) {
+    if let Some(chain) = chain {
         live.facts.series = local.routes.get(index).and_then(|series| series.of(None)).cloned();
         if let Some(answer) = ask(live, chain).await? {
             return Ok(answer);

@@ -102,6 +102,19 @@ fn a_key_is_good_and_bad_again_without_a_reload() {
 }
 
 #[test]
+fn a_page_can_read_why_its_upload_is_refused() {
+    let backend = Backend::echo();
+    let policies = "limits: { body: 1KB }, security_headers: on, cors: { origins: [https://app.test] }";
+    let gateway = Gateway::run(&forward_with(backend.address(), "", policies));
+    let mut client = gateway.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nOrigin: https://app.test\r\nContent-Length: 1025\r\n\r\n");
+    let refused = client.reply();
+    assert_eq!((refused.status(), refused.field("access-control-allow-origin")), (413, Some("https://app.test")));
+    assert_eq!(refused.field("x-content-type-options"), Some("nosniff"));
+    assert!(backend.requests().is_empty());
+}
+
+#[test]
 fn two_gateways_admit_one_limit_together_and_each_its_own_while_redis_is_away() {
     let backend = Backend::echo();
     let mut redis = Redis::run();

@@ -15,7 +15,7 @@ use crate::{
     bench::{
         callers::Callers,
         install,
-        load::{Loaded, Tools},
+        load::{Held, Loaded, Tools},
         machine::{self, Cores},
         process,
         samples::{Calibration, Sample, Samples, Spread},
@@ -136,7 +136,7 @@ impl Soak<'_> {
             let missing = open < self.options.peers;
             failure = failure.or_else(|| missing.then(|| format!("only {open} connections are open")));
         }
-        let told = slow.map(load::Held::release).transpose()?;
+        let told = slow.map(Held::release).transpose()?;
         gateway.stop()?;
         backend.stop()?;
         let value = loaded.p99.context("the open loop reports a p99")?;

@@ -62,41 +62,49 @@ impl Index {
         self.records.is_empty()
     }
 
-    /// Takes over what a line says. A revocation of what is not there changes nothing.
-    pub fn apply(&mut self, entry: Entry) {
+    /// Takes over what a line says. A revocation of what is not there changes nothing. A secret is of one key, because the key's text has
+    /// the id in it: what claims one of another key is an error, or a copy of a line could undo its revocation.
+    pub fn apply(&mut self, entry: Entry) -> Result<(), String> {
         match entry {
-            Entry::Record(record) => self.put(*record),
+            Entry::Record(record) => {
+                if let Some(other) = self.other_owner(&record) {
+                    return Err(format!("it has the hash of the key {other}"));
+                }
+                self.put(*record);
+            }
             Entry::Revocation { id, revoked } => {
                 if let Some(record) = self.records.get(&id) {
                     self.put(Record { revoked: Some(revoked), ..Record::clone(record) });
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Another key that has a secret of this one.
+    fn other_owner(&self, record: &Record) -> Option<&Arc<str>> {
+        let hashes = record.former.iter().map(|former| &former.hash).chain([&record.hash]);
+        let mut owners = hashes.filter_map(|hash| self.secrets.get(hash)).map(|secret| &secret.record.id);
+        owners.find(|owner| **owner != record.id)
     }
 
     fn put(&mut self, record: Record) {
         let record = Arc::new(record);
         if let Some(old) = self.records.insert(Arc::clone(&record.id), Arc::clone(&record)) {
-            self.forget(&old.hash, &old.id);
-            old.former.iter().for_each(|former| self.forget(&former.hash, &old.id));
+            self.secrets.remove(&old.hash);
+            old.former.iter().for_each(|former| drop(self.secrets.remove(&former.hash)));
         }
         if let Some(former) = &record.former {
             self.secrets.insert(former.hash, Secret { record: Arc::clone(&record), until: Some(former.until) });
         }
         self.secrets.insert(record.hash, Secret { record, until: None });
     }
-
-    /// If somebody has copied the line under another id, the copy keeps it.
-    fn forget(&mut self, hash: &Digest, id: &str) {
-        if self.secrets.get(hash).is_some_and(|secret| *secret.record.id == *id) {
-            self.secrets.remove(hash);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::Former;
 
     fn record(id: &str, hash: u8) -> Record {
         let line =
@@ -107,7 +115,7 @@ mod tests {
 
     fn index(records: impl IntoIterator<Item = Record>) -> Index {
         let mut index = Index::default();
-        records.into_iter().for_each(|record| index.apply(Entry::Record(Box::new(record))));
+        records.into_iter().for_each(|record| index.apply(Entry::Record(Box::new(record))).expect("its own secret"));
         index
     }
 
@@ -147,8 +155,9 @@ mod tests {
     #[test]
     fn a_revoked_key_is_no_more_with_either_secret() {
         let mut index = index([record("a", 1).rotated(Digest([2; 32]), 10, 5)]);
-        index.apply(Entry::Revocation { id: "key0000a".into(), revoked: 11 });
-        index.apply(Entry::Revocation { id: "gone".into(), revoked: 11 });
+        for id in ["key0000a", "gone"] {
+            assert_eq!(index.apply(Entry::Revocation { id: id.into(), revoked: 11 }), Ok(()));
+        }
         assert_eq!(found(&index, 1, 11), Err(KeyError::Revoked));
         assert_eq!(found(&index, 2, 11), Err(KeyError::Revoked));
         assert_eq!((index.get("key0000a").and_then(|record| record.revoked), index.len()), (Some(11), 1));
@@ -158,7 +167,24 @@ mod tests {
     fn what_was_read_before_stays_as_it_was() {
         let before = index([record("a", 1)]);
         let mut after = before.clone();
-        after.apply(Entry::Revocation { id: "key0000a".into(), revoked: 1 });
+        assert_eq!(after.apply(Entry::Revocation { id: "key0000a".into(), revoked: 1 }), Ok(()));
         assert!(found(&before, 1, 2).is_ok() && found(&after, 1, 2).is_err());
+    }
+
+    #[test]
+    fn a_line_that_is_copied_under_another_id_is_no_second_key() {
+        let mut index = index([record("a", 1), record("a", 1).rotated(Digest([2; 32]), 10, 5)]);
+        let copy = |hash, former| {
+            let former = Some(Former { hash: Digest([former; 32]), until: 99 });
+            Entry::Record(Box::new(Record { former, ..record("b", hash) }))
+        };
+        for (hash, former) in [(1, 3), (2, 3), (3, 1), (3, 2)] {
+            assert_eq!(index.apply(copy(hash, former)), Err("it has the hash of the key key0000a".into()));
+        }
+        assert_eq!(index.apply(Entry::Revocation { id: "key0000a".into(), revoked: 11 }), Ok(()));
+        assert!(index.apply(copy(2, 3)).is_err(), "not even of one that is revoked");
+        assert_eq!((found(&index, 2, 11), found(&index, 3, 11)), (Err(KeyError::Revoked), Err(KeyError::Unknown)));
+        assert_eq!(index.apply(copy(4, 3)), Ok(()));
+        assert_eq!((found(&index, 4, 11), index.len()), (Ok("b".into()), 2));
     }
 }

@@ -35,11 +35,12 @@ impl Journal {
         if line.is_empty() {
             return;
         }
-        match Entry::parse(line) {
-            // Who looks things up in the index meanwhile keeps the old one.
-            Ok(entry) => Arc::make_mut(&mut self.index).apply(entry),
-            Err(why) if self.broken.len() < MOST_BROKEN => self.broken.push(Broken { line: self.lines, why }),
-            Err(_) => {}
+        // Who looks things up in the index meanwhile keeps the old one.
+        let read = Entry::parse(line).and_then(|entry| Arc::make_mut(&mut self.index).apply(entry));
+        if let Err(why) = read
+            && self.broken.len() < MOST_BROKEN
+        {
+            self.broken.push(Broken { line: self.lines, why });
         }
     }
 

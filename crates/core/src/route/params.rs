@@ -48,7 +48,7 @@ impl Params {
     }
 
     /// Finds the parameters of `pattern` in a path that it matches.
-    pub(super) fn capture(&mut self, pattern: &PathPattern, path: &str) {
+    pub(crate) fn capture(&mut self, pattern: &PathPattern, path: &str) {
         let mut at = 1;
         for segment in &pattern.segments {
             let left = path.get(at..).unwrap_or_default();

@@ -122,6 +122,23 @@ fn ambiguous_paths_are_refused() {
 }
 
 #[test]
+fn a_double_encoding_is_refused_however_its_digits_are_written() {
+    for path in [
+        "/a/%252%45%252%45/admin",
+        "/a/%25%32e%25%32e/admin",
+        "/a/%25%32%65/admin",
+        "/%25%32f",
+        "/%25%35%43",
+        "/%25%30%30",
+        "/%25%32%35%32%65",
+        "/%2525%32%65",
+    ] {
+        assert_eq!(canonical(path), Err(PathProblem::HiddenByte), "{path}");
+    }
+    assert_eq!(canonical("/%25%34%31/100%25%7e").as_deref(), Ok("/%2541/100%25~"));
+}
+
+#[test]
 fn what_is_no_double_encoding_is_kept() {
     for path in ["/100%25", "/%25zz", "/%2541", "/%C3%80", "/%E0%A4%A9"] {
         assert_eq!(canonical(path).as_deref(), Ok(path));

@@ -5,7 +5,7 @@ mod assumed;
 mod basic;
 mod bearer;
 mod client_cert;
-mod credential;
+pub(crate) mod credential;
 mod elsewhere;
 mod failures;
 mod introspect;

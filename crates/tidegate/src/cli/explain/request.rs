@@ -191,9 +191,8 @@ fn serve(
         _ => None,
     };
     let limited = route.map_or(Ok(()), |(_, route)| exchange.limit_body(route.body_limit));
-    let (is_asked, before) = (limited.is_ok(), limited.err().map(Stop::from));
     let identity = caller.as_ref().map(|caller| &caller.assumed.identity);
-    let (policies, stop) = decide(&chain, &mut exchange, identity, before);
+    let (policies, stop) = decide(&chain, &mut exchange, identity, limited.err().map(Stop::from));
     let answer = match stop {
         Some(stop) => stopped(&policies, stop),
         None => match (route, found) {
@@ -203,9 +202,7 @@ fn serve(
         },
     };
     let mut answer = answer.unwrap_or_else(|rejection| Answer::Refused(Box::new(rejection)));
-    if is_asked {
-        finish(&chain, &exchange, &mut answer);
-    }
+    finish(&chain, &exchange, &mut answer);
     let phases = phases(gateway.config, &answer);
     Ok(Explained { request, lines, caller, policies, answer, phases })
 }
