@@ -2,8 +2,11 @@
 //! ranges of it, so a message costs two allocations and a reused one none. Lines lie there as they are written to a
 //! connection, so that neighbours are written in one piece.
 
-use std::{fmt, slice};
+mod iter;
 
+use std::fmt;
+
+pub use self::iter::{Iter, Tokens, Values};
 use crate::{Known, Lines, Names, ascii};
 
 /// The fields of a header or trailer section.
@@ -469,83 +472,6 @@ impl Entry {
 
 pub(crate) fn offset(at: usize) -> Result<u32, InvalidField> {
     u32::try_from(at).map_err(|_| InvalidField::TooLarge)
-}
-
-/// Iterates over all fields.
-#[derive(Clone)]
-pub struct Iter<'a> {
-    fields: &'a Fields,
-    entries: slice::Iter<'a, Entry>,
-}
-
-impl<'a> Iterator for Iter<'a> {
-    type Item = Field<'a>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Field<'a>> {
-        self.entries.next().map(|entry| self.fields.field(entry))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.entries.size_hint()
-    }
-}
-
-impl ExactSizeIterator for Iter<'_> {}
-
-/// Iterates over the values of one name.
-#[derive(Clone)]
-pub struct Values<'a, 'n> {
-    fields: &'a Fields,
-    entries: slice::Iter<'a, Entry>,
-    name: NameRef<'n>,
-}
-
-impl<'a> Iterator for Values<'a, '_> {
-    type Item = &'a [u8];
-
-    #[inline]
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let entry = self.entries.find(|e| e.is(self.name, &self.fields.text))?;
-        Some(self.fields.value_of(entry))
-    }
-}
-
-/// Iterates over the members of a list.
-#[derive(Clone)]
-pub struct Tokens<'a, 'n> {
-    values: Values<'a, 'n>,
-    rest: &'a [u8],
-}
-
-impl<'a> Iterator for Tokens<'a, '_> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        loop {
-            if self.rest.is_empty() {
-                self.rest = self.values.next()?;
-            }
-            let (member, rest) = match self.rest.iter().position(|&b| b == b',') {
-                Some(at) => (self.rest.get(..at)?, self.rest.get(at + 1..)?),
-                None => (self.rest, &[][..]),
-            };
-            self.rest = rest;
-            let member = ascii::trim(member);
-            if !member.is_empty() {
-                return Some(member);
-            }
-        }
-    }
-}
-
-impl<'a> IntoIterator for &'a Fields {
-    type Item = Field<'a>;
-    type IntoIter = Iter<'a>;
-
-    fn into_iter(self) -> Iter<'a> {
-        self.iter()
-    }
 }
 
 impl PartialEq for Fields {
