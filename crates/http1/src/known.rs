@@ -152,11 +152,14 @@ impl Known {
 
 /// A set of known names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Names(u128);
+pub struct Names {
+    first: u64,
+    rest: u64,
+}
 
 impl Names {
     /// The empty set.
-    pub const NONE: Self = Self(0);
+    pub const NONE: Self = Self { first: 0, rest: 0 };
 
     /// These names.
     pub const fn of(names: &[Known]) -> Self {
@@ -172,27 +175,33 @@ impl Names {
     /// The names of both.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+        Self { first: self.first | other.first, rest: self.rest | other.rest }
     }
 
     /// Adds a name, and says whether it was there already.
     #[inline]
     pub const fn insert(&mut self, name: Known) -> bool {
         let had = self.contains(name);
-        self.0 |= 1 << (name as u8);
+        let bit = 1 << (name as u8 % 64);
+        if (name as u8) < 64 {
+            self.first |= bit;
+        } else {
+            self.rest |= bit;
+        }
         had
     }
 
     /// Whether the name is among them.
     #[inline]
     pub const fn contains(self, name: Known) -> bool {
-        self.0 >> (name as u8) & 1 != 0
+        let half = if (name as u8) < 64 { self.first } else { self.rest };
+        half >> (name as u8 % 64) & 1 != 0
     }
 
     /// Whether any name is in both.
     #[inline]
     pub const fn meets(self, other: Self) -> bool {
-        self.0 & other.0 != 0
+        (self.first & other.first) | (self.rest & other.rest) != 0
     }
 }
 

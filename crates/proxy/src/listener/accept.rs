@@ -112,48 +112,88 @@ fn welcome(worker: &Rc<Worker>, stream: TcpStream, address: SocketAddr, door: Rc
     .detach();
 }
 
+/// A connection whose first request, or what must come before requests in HTTP/2, is on its way.
+struct Arrived {
+    io: Io,
+    early: BytesMut,
+    session: Rc<Session>,
+    since: Instant,
+    is_http2: bool,
+}
+
 /// Serves a connection from its first byte. What comes before the first request, and that request's head, have one time together:
 /// `header`. Only the TLS handshake has its own.
-pub(crate) async fn connection(worker: &Rc<Worker>, mut io: Io, address: SocketAddr, door: &Door, mut place: Place) {
+pub(crate) async fn connection(worker: &Rc<Worker>, io: Io, address: SocketAddr, door: &Door, mut place: Place) {
+    // Boxed, so that what arriving needs is gone afterwards.
+    let arrived = Box::pin(arrive(worker, io, address, (door, &mut place))).await;
+    serve(worker, arrived).await;
+}
+
+async fn serve(worker: &Rc<Worker>, arrived: Option<Arrived>) {
+    let Some(Arrived { io, early, session, since, is_http2 }) = arrived else { return };
+    if is_http2 {
+        Box::pin(http2::serve(Rc::clone(worker), session, io, early, since)).await;
+    } else {
+        http1::serve(Rc::clone(worker), session, io, early, since).await;
+    }
+}
+
+/// `None` if it is over before anything was asked.
+async fn arrive(
+    worker: &Rc<Worker>,
+    mut io: Io,
+    address: SocketAddr,
+    (door, place): (&Door, &mut Place),
+) -> Option<Arrived> {
     let timeouts = worker.timeouts();
     let since = worker.clock.now();
     let mut early = BytesMut::new();
     let mut source = address;
     if door.listener.proxy_protocol {
         let limits = worker.local().snapshot.config.server.limits;
-        match until(&worker.clock, since + timeouts.header, read_proxy_header(&mut io, &mut early)).await {
-            Some(Ok(named)) => source = named.unwrap_or(address),
-            Some(Err(())) | None => return door.cells.refuse(Refused::ProxyProtocol),
-        }
+        let read = until(&worker.clock, since + timeouts.header, read_proxy_header(&mut io, &mut early)).await;
+        let Some(Ok(named)) = read else {
+            door.cells.refuse(Refused::ProxyProtocol);
+            return None;
+        };
+        source = named.unwrap_or(address);
         let trusted = worker.local().snapshot.trusted.contains(source.ip());
         if !trusted && place.claim(source.ip(), limits.connections_per_client).is_err() {
-            return door.cells.refuse(Refused::ConnectionsPerClient);
+            door.cells.refuse(Refused::ConnectionsPerClient);
+            return None;
         }
     }
     let Some(config) = &door.tls else {
-        return plain(worker, io, early, session(worker, source, door, None), since).await;
+        return speaks(worker, (io, early), session(worker, source, door, None), since).await;
     };
     let began = worker.clock.now();
-    match until(&worker.clock, began + timeouts.handshake, Box::pin(tls::accept(config, Rewind::new(early, io)))).await
+    let (io, facts, alpn) = match until(
+        &worker.clock,
+        began + timeouts.handshake,
+        tls::accept(config, Rewind::new(early, io)),
+    )
+    .await
     {
-        Some(Ok((io, facts, alpn))) => {
-            door.cells.handshakes.up();
-            let session = session(worker, source, door, Some(facts));
-            // As if the handshake had taken no time.
-            let since = since + worker.clock.now().saturating_duration_since(began);
-            match alpn {
-                Alpn::Http2 => Box::pin(http2::serve(Rc::clone(worker), session, io, BytesMut::new(), since)).await,
-                Alpn::Http1 | Alpn::None => {
-                    http1::serve(Rc::clone(worker), session, io, BytesMut::new(), since).await;
-                }
-            }
-        }
+        Some(Ok(opened)) => opened,
         Some(Err(error)) => {
             door.cells.handshake_failures.up();
             tracing::debug!(listener = &*door.listener.name, peer = %source, code = error.code(), "TLS handshake failed: {error}");
+            return None;
         }
-        None => door.cells.handshake_failures.up(),
-    }
+        None => {
+            door.cells.handshake_failures.up();
+            return None;
+        }
+    };
+    door.cells.handshakes.up();
+    Some(Arrived {
+        io,
+        early: BytesMut::new(),
+        session: session(worker, source, door, Some(facts)),
+        // As if the handshake had taken no time.
+        since: since + worker.clock.now().saturating_duration_since(began),
+        is_http2: alpn == Alpn::Http2,
+    })
 }
 
 fn session(worker: &Worker, source: SocketAddr, door: &Door, facts: Option<TlsFacts>) -> Rc<Session> {
@@ -169,21 +209,38 @@ fn session(worker: &Worker, source: SocketAddr, door: &Door, facts: Option<TlsFa
     })
 }
 
-/// Without TLS, the first bytes tell HTTP/2 (by prior knowledge, RFC 9113, 3.3) from HTTP/1. `since`: when the connection began.
-pub(crate) async fn plain(worker: &Rc<Worker>, mut io: Io, mut early: BytesMut, session: Rc<Session>, since: Instant) {
+/// Serves a connection without TLS. `since`: when it began.
+pub(crate) async fn plain(worker: &Rc<Worker>, io: Io, early: BytesMut, session: Rc<Session>, since: Instant) {
+    let arrived = Box::pin(speaks(worker, (io, early), session, since)).await;
+    serve(worker, arrived).await;
+}
+
+/// Without TLS, the first bytes tell HTTP/2 (by prior knowledge, RFC 9113, 3.3) from HTTP/1.
+async fn speaks(
+    worker: &Rc<Worker>,
+    (mut io, mut early): (Io, BytesMut),
+    session: Rc<Session>,
+    since: Instant,
+) -> Option<Arrived> {
     let deadline = since + worker.timeouts().header;
     loop {
-        match sniff(&early) {
-            Sniff::Http1 => return http1::serve(Rc::clone(worker), session, io, early, since).await,
-            Sniff::Http2 => return Box::pin(http2::serve(Rc::clone(worker), session, io, early, since)).await,
-            Sniff::NeedMore => {}
+        let is_http2 = match sniff(&early) {
+            Sniff::Http1 => Some(false),
+            Sniff::Http2 => Some(true),
+            Sniff::NeedMore => None,
+        };
+        if let Some(is_http2) = is_http2 {
+            return Some(Arrived { io, early, session, since, is_http2 });
         }
         let read = std::future::poll_fn(|cx| poll_first_bytes(worker, &mut io, &mut early, cx));
         let read = until(&worker.clock, deadline, read);
         match read.await {
             Some(Ok(read)) if read > 0 => {}
-            Some(_) => return,
-            None => return session.cells.let_go(LetGo::Header),
+            Some(_) => return None,
+            None => {
+                session.cells.let_go(LetGo::Header);
+                return None;
+            }
         }
     }
 }

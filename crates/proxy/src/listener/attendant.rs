@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use super::http1::{Connection, Request};
 
@@ -36,25 +36,41 @@ struct Served {
 }
 
 impl Attendants {
-    /// Serves one request, and gives the connection back if it may carry another.
-    pub(super) async fn serve(&self, connection: Connection, request: Request) -> Option<Connection> {
-        let mut attendant = self.0.borrow_mut().pop().unwrap_or_else(Attendant::new);
+    /// Serves one request, and gives the connection back if it may carry another. Nothing of either is kept in what this returns:
+    /// it is part of every connection, also of idle ones.
+    pub(super) fn serve(&self, connection: Connection, request: Request) -> Serving<'_> {
+        let attendant = self.0.borrow_mut().pop().unwrap_or_else(Attendant::new);
         attendant.desk.request.replace(Some((connection, request)));
-        let served = poll_fn(|cx| {
-            let over = attendant.work.as_mut().poll(cx).is_ready();
-            match attendant.desk.served.take() {
-                Some(served) => Poll::Ready(served.goes_on.then_some(served.connection)),
-                None if over => Poll::Ready(None),
-                None => Poll::Pending,
+        Serving { attendants: self, attendant: Some(attendant) }
+    }
+}
+
+/// A request that is being served.
+pub(super) struct Serving<'a> {
+    attendants: &'a Attendants,
+    attendant: Option<Attendant>,
+}
+
+impl Future for Serving<'_> {
+    type Output = Option<Connection>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { attendants, attendant: lent } = self.get_mut();
+        // One whose request is cancelled or panics is dropped with it: it is taken here, and put back when it has not panicked.
+        let Some(mut attendant) = lent.take() else { return Poll::Ready(None) };
+        let over = attendant.work.as_mut().poll(cx).is_ready();
+        let Some(Served { connection, goes_on }) = attendant.desk.served.take() else {
+            if over {
+                return Poll::Ready(None);
             }
-        })
-        .await;
-        // One whose request was cancelled or panicked never comes here: it is dropped with the request.
-        let mut spare = self.0.borrow_mut();
+            *lent = Some(attendant);
+            return Poll::Pending;
+        };
+        let mut spare = attendants.0.borrow_mut();
         if spare.len() < KEPT {
             spare.push(attendant);
         }
-        served
+        Poll::Ready(goes_on.then_some(connection))
     }
 }
 

@@ -47,10 +47,20 @@ pub(super) struct Request {
 }
 
 /// Serves a connection until it ends. `since`: from when the time for the first head counts.
-pub(crate) async fn serve(worker: Rc<Worker>, session: Rc<Session>, io: Io, early: BytesMut, since: Instant) {
+pub(crate) fn serve(
+    worker: Rc<Worker>,
+    session: Rc<Session>,
+    io: Io,
+    early: BytesMut,
+    since: Instant,
+) -> impl Future<Output = ()> {
     let alarm = Rc::new(RefCell::new(Alarm::new(&worker.clock)));
     let wire = Wire::new(io, early, alarm, &worker.clock, &worker.buffers);
-    let mut connection = Connection { wire: Rc::new(RefCell::new(wire)), since, first: true, worker, session };
+    // Made here, so that the future, which idle connections are kept by, holds nothing twice.
+    serve_all(Connection { wire: Rc::new(RefCell::new(wire)), since, first: true, worker, session })
+}
+
+async fn serve_all(mut connection: Connection) {
     while let Some(request) = connection.next().await {
         let worker = Rc::clone(&connection.worker);
         match worker.attendants.serve(connection, request).await {
