@@ -100,7 +100,7 @@ impl HeadReader {
             return Ok(None);
         };
         let section = bytes.get(at..).unwrap_or_default();
-        let fields = into.fields();
+        let fields = into.fields().store_mut();
         fields.clear();
         match section::read(section, 0, limits, Some(fields))? {
             Progress::End(end) => {

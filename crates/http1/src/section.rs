@@ -1,7 +1,11 @@
 //! Field lines: header and trailer sections, line by line and in the order of their bytes, so that the first
 //! offending byte decides about the error however the bytes arrived.
 
-use crate::{Fields, Known, Limits, ascii, error::FieldLineError, fields::Ranges};
+use crate::{
+    Known, Limits, ascii,
+    error::FieldLineError,
+    fields::{Ranges, Store},
+};
 
 /// How far a section goes in the bytes at hand.
 pub(crate) enum Progress {
@@ -16,7 +20,7 @@ pub(crate) fn read(
     bytes: &[u8],
     mut seen: usize,
     limits: &Limits,
-    mut fields: Option<&mut Fields>,
+    mut fields: Option<&mut Store>,
 ) -> Result<Progress, FieldLineError> {
     if u32::try_from(bytes.len()).is_err() {
         return Err(FieldLineError::TooLarge);

@@ -2,13 +2,14 @@
 
 use std::slice;
 
-use super::{Entry, Field, Fields, NameRef};
+use super::store::{Entry, Store};
+use super::{Field, Fields, NameRef};
 use crate::ascii;
 
 /// Iterates over all fields.
 #[derive(Clone)]
 pub struct Iter<'a> {
-    pub(super) fields: &'a Fields,
+    pub(super) store: &'a Store,
     pub(super) entries: slice::Iter<'a, Entry>,
 }
 
@@ -17,7 +18,7 @@ impl<'a> Iterator for Iter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Field<'a>> {
-        self.entries.next().map(|entry| self.fields.field(entry))
+        self.entries.next().map(|entry| self.store.field(entry))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -30,7 +31,7 @@ impl ExactSizeIterator for Iter<'_> {}
 /// Iterates over the values of one name.
 #[derive(Clone)]
 pub struct Values<'a, 'n> {
-    pub(super) fields: &'a Fields,
+    pub(super) store: &'a Store,
     pub(super) entries: slice::Iter<'a, Entry>,
     pub(super) name: NameRef<'n>,
 }
@@ -40,8 +41,8 @@ impl<'a> Iterator for Values<'a, '_> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a [u8]> {
-        let entry = self.entries.find(|e| e.is(self.name, &self.fields.text))?;
-        Some(self.fields.value_of(entry))
+        let entry = self.entries.find(|e| e.is(self.name, &self.store.text))?;
+        Some(self.store.value_of(entry))
     }
 }
 
