@@ -72,24 +72,25 @@ pub struct Opening<'a> {
 }
 
 impl Exchange {
-    /// Settles what everything later relies on: the one canonical path, the host, who the client is and the request's id.
-    /// The exchange is returned even when the request is refused, so that the refusal can be told and logged.
+    /// Opens an exchange of its own. It is returned even when the request is refused, so that the refusal can be told and logged.
     pub fn open(head: RequestHead, body: Body, peer: Rc<Peer>, opening: Opening<'_>) -> (Self, Result<(), Rejection>) {
-        let name = &*opening.request_id.header;
-        let request_id = RequestId::choose(opening.request_id.accept, peer.trusted, &head.fields, name, opening.random);
-        let client =
-            if peer.trusted { client_address(peer.address, opening.trusted, &head.fields) } else { peer.address };
-        let scheme = client_scheme(&peer, &head.fields);
-        let mut exchange = Self {
-            head,
-            body,
+        let mut exchange = Self::vacant(Rc::clone(&peer), opening.now);
+        let settled = exchange.begin((head, body), peer, opening);
+        (exchange, settled)
+    }
+
+    /// An exchange that has not begun. One can serve request after request: it is large, and is better neither moved nor made anew.
+    pub fn vacant(peer: Rc<Peer>, now: Instant) -> Self {
+        Self {
+            head: RequestHead::default(),
+            body: Body::default(),
+            client: peer.address,
+            scheme: Scheme::Http,
             peer,
-            client,
-            scheme,
             host: String::new(),
-            request_id,
+            request_id: RequestId::default(),
             params: Params::default(),
-            started: opening.now,
+            started: now,
             identity: None,
             trail: Trail::default(),
             told: Vec::new(),
@@ -98,9 +99,66 @@ impl Exchange {
             held: Vec::new(),
             path_length: 0,
             asked: None,
-        };
-        let settled = exchange.settle();
-        (exchange, settled)
+        }
+    }
+
+    /// Settles what everything later relies on: the one canonical path, the host, who the client is and the request's id. The exchange
+    /// is vacant.
+    ///
+    /// # Errors
+    /// What the request is refused for. It has begun nevertheless, so that the refusal can be told and logged.
+    pub fn begin(
+        &mut self,
+        (head, body): (RequestHead, Body),
+        peer: Rc<Peer>,
+        opening: Opening<'_>,
+    ) -> Result<(), Rejection> {
+        let Opening { trusted, request_id, random, now } = opening;
+        let name = &*request_id.header;
+        self.request_id.choose((request_id.accept, peer.trusted), &head.fields, name, random);
+        self.client = if peer.trusted { client_address(peer.address, trusted, &head.fields) } else { peer.address };
+        self.scheme = client_scheme(&peer, &head.fields);
+        self.started = now;
+        self.head = head;
+        self.body = body;
+        self.peer = peer;
+        self.settle()
+    }
+
+    /// Forgets everything about the request, keeps memory, and returns the head, for reuse. Only the peer stays until the next one.
+    pub fn vacate(&mut self) -> RequestHead {
+        // Each by its name, so that none can be forgotten; what is not here, `begin` sets always.
+        let Self {
+            head,
+            body,
+            peer: _,
+            client: _,
+            scheme: _,
+            host,
+            request_id: _,
+            params,
+            started: _,
+            identity,
+            trail,
+            told,
+            limits,
+            cookies,
+            held,
+            path_length,
+            asked,
+        } = self;
+        *body = Body::default();
+        host.clear();
+        params.clear();
+        *identity = None;
+        trail.clear();
+        told.clear();
+        limits.clear();
+        cookies.clear();
+        held.clear();
+        *path_length = 0;
+        *asked = None;
+        std::mem::take(head)
     }
 
     fn settle(&mut self) -> Result<(), Rejection> {

@@ -8,32 +8,42 @@ use tidegate_http1::{Fields, NameRef};
 pub const MAX_LENGTH: usize = 128;
 
 /// A request's identifier: taken over, or made here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequestId(Box<str>);
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RequestId(String);
 
 impl RequestId {
-    /// The identifier in the field `name`, if the configuration accepts one from this peer and it is well formed and alone;
+    /// Becomes the identifier in the field `name`, if the configuration accepts one from this peer and it is well formed and alone;
     /// else a new one from 128 random bits.
     pub fn choose<'n>(
-        accept: AcceptRequestId,
-        trusted: bool,
+        &mut self,
+        (accept, trusted): (AcceptRequestId, bool),
         fields: &Fields,
         name: impl Into<NameRef<'n>>,
         random: u128,
-    ) -> Self {
+    ) {
         let accepted = match accept {
             AcceptRequestId::Any => true,
             AcceptRequestId::Trusted => trusted,
             AcceptRequestId::Never => false,
         };
         let received = if accepted { fields.single(name).ok().flatten().and_then(well_formed) } else { None };
-        received.map_or_else(|| Self::new(random), |id| Self(id.into()))
+        self.0.clear();
+        match received {
+            Some(id) => self.0.push_str(id),
+            None => self.push_new(random),
+        }
     }
 
     /// A new one from 128 random bits.
     pub fn new(random: u128) -> Self {
+        let mut id = Self::default();
+        id.push_new(random);
+        id
+    }
+
+    fn push_new(&mut self, random: u128) {
         // Always ASCII.
-        Self(std::str::from_utf8(&uuid(random)).unwrap_or_default().into())
+        self.0.push_str(std::str::from_utf8(&uuid(random)).unwrap_or_default());
     }
 
     /// The text, as it is sent and logged.

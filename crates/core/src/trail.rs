@@ -11,6 +11,12 @@ pub struct Trail {
 }
 
 impl Trail {
+    /// Forgets all of it.
+    pub fn clear(&mut self) {
+        self.decided_by = None;
+        self.shadows.clear();
+    }
+
     /// Whether nothing is to be told.
     pub fn is_empty(&self) -> bool {
         self.decided_by.is_none() && self.shadows.is_empty()

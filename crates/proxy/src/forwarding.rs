@@ -20,7 +20,7 @@ use crate::worker::Local;
 
 /// Sends the exchange's request to a service, by its number in the snapshot.
 pub(crate) async fn forward_to(
-    live: &mut Live,
+    live: &mut Live<'_>,
     local: &Local,
     route: &Route,
     service: usize,
@@ -28,15 +28,15 @@ pub(crate) async fn forward_to(
 ) -> Result<Answer, Rejection> {
     let service = local.services.get(service).ok_or_else(|| Rejection::internal("a service is missing".to_owned()))?;
     live.facts.service = Some(Arc::clone(&service.plan));
-    let choice = choice(service, &live.exchange, route);
+    let choice = choice(service, live.exchange, route);
     let mirror = local.shaping.mirror(live, route);
-    remove_deadlines(&mut live.exchange, local, &service.plan.config);
+    remove_deadlines(live.exchange, local, &service.plan.config);
     let request_id = &local.snapshot.config.server.request_id.header;
-    let upgrade = rewrite::outgoing(&mut live.exchange, route, request_id)?;
+    let upgrade = rewrite::outgoing(live.exchange, route, request_id)?;
     if let (Some(mirror), None) = (mirror, upgrade) {
-        mirror.copy(&live.worker, &mut live.exchange);
+        mirror.copy(live.worker, live.exchange);
     }
-    let exchange = &mut live.exchange;
+    let exchange = &mut *live.exchange;
     let interim = |mut head: ResponseHead| {
         forward::interim(&mut head.fields);
         (means.interim)(head);
@@ -140,7 +140,7 @@ fn other<'a>(local: &'a Local, name: &str) -> Result<&'a Service, Rejection> {
 }
 
 /// Sets the cookie of a client that has none, or whose endpoint is another one now.
-fn keep_with_endpoint(live: &mut Live, service: &Service, choice: Choice) {
+fn keep_with_endpoint(live: &mut Live<'_>, service: &Service, choice: Choice) {
     let (Some(sticky), Some(endpoint)) = (&service.plan.sticky, &live.facts.tried.endpoint) else { return };
     let Some(key) = endpoint.member.as_ref().map(|member| member.key) else { return };
     if choice.preferred != Some(key) {
@@ -148,7 +148,7 @@ fn keep_with_endpoint(live: &mut Live, service: &Service, choice: Choice) {
     }
 }
 
-fn returned(live: &Live, local: &Local, mut received: attempt::Reply, upgrade: Option<&str>) -> Answer {
+fn returned(live: &Live<'_>, local: &Local, mut received: attempt::Reply, upgrade: Option<&str>) -> Answer {
     let switched = received.tunnel.is_some();
     forward::reply(
         &mut received.head.fields,

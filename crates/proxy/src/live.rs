@@ -19,10 +19,10 @@ use crate::upstream::call::Tried;
 use crate::upstream::service::Plan;
 use crate::worker::Worker;
 
-/// A request under way.
-pub(crate) struct Live {
-    pub(crate) worker: Rc<Worker>,
-    pub(crate) exchange: Exchange,
+/// A request under way, in the exchange that was lent to it.
+pub(crate) struct Live<'e> {
+    pub(crate) worker: &'e Rc<Worker>,
+    pub(crate) exchange: &'e mut Exchange,
     pub(crate) facts: Facts,
     /// The policies that see its reply.
     pub(crate) chain: Option<Rc<Chain>>,
@@ -48,11 +48,11 @@ pub(crate) struct Facts {
     pub(crate) finished: Option<Instant>,
 }
 
-impl Live {
-    /// Boxed, because it is handed around a lot.
-    pub(crate) fn new(worker: &Rc<Worker>, exchange: Exchange) -> Box<Self> {
+impl<'e> Live<'e> {
+    /// `exchange` has begun; it is vacant again afterwards.
+    pub(crate) fn new(worker: &'e Rc<Worker>, exchange: &'e mut Exchange) -> Self {
         worker.shard.worker().requests.up();
-        Box::new(Self { worker: Rc::clone(worker), exchange, facts: Facts::default(), chain: None })
+        Self { worker, exchange, facts: Facts::default(), chain: None }
     }
 
     /// Notes why the gateway answers itself.
@@ -62,7 +62,7 @@ impl Live {
     }
 }
 
-impl Drop for Live {
+impl Drop for Live<'_> {
     fn drop(&mut self) {
         let Self { worker, exchange, facts, .. } = self;
         worker.shard.worker().requests.down();
@@ -104,7 +104,7 @@ impl Drop for Live {
                 tls: peer.tls.as_deref(),
             },
         );
-        worker.buffers.put_head(std::mem::take(&mut exchange.head));
+        worker.buffers.put_head(exchange.vacate());
     }
 }
 

@@ -44,17 +44,22 @@ pub(crate) struct Answer {
     pub(crate) close: bool,
 }
 
-/// A request that has just been read, ready to be served.
+/// How the serving of a request begins.
 pub(crate) struct Opened {
-    pub(crate) live: Box<Live>,
     local: Rc<Local>,
     settled: Result<(), Rejection>,
     /// The listener sends everything to https.
     redirects: bool,
 }
 
-/// Opens an exchange on the worker's current snapshot, which it keeps until its reply's head.
-pub(crate) fn open(worker: &Rc<Worker>, session: &Session, head: RequestHead, body: Body, started: Instant) -> Opened {
+/// Begins a request in a vacant exchange, on the worker's current snapshot, which it keeps until its reply's head.
+pub(crate) fn open<'e>(
+    worker: &'e Rc<Worker>,
+    session: &Session,
+    exchange: &'e mut Exchange,
+    request: (RequestHead, Body),
+    started: Instant,
+) -> (Live<'e>, Opened) {
     let local = worker.local();
     let opening = Opening {
         trusted: &local.snapshot.trusted,
@@ -62,37 +67,37 @@ pub(crate) fn open(worker: &Rc<Worker>, session: &Session, head: RequestHead, bo
         random: worker.random(),
         now: started,
     };
-    let (exchange, settled) = Exchange::open(head, body, Rc::clone(&session.peer), opening);
-    let settled = settled.and_then(|()| session.admits(&exchange));
+    let settled = exchange.begin(request, Rc::clone(&session.peer), opening);
+    let settled = settled.and_then(|()| session.admits(exchange));
     let redirects = session.redirects && exchange.scheme == Scheme::Http;
-    Opened { live: Live::new(worker, exchange), local, settled, redirects }
+    (Live::new(worker, exchange), Opened { local, settled, redirects })
 }
 
 /// Serves an open exchange: returns as soon as the reply's head is known.
-pub(crate) async fn serve(opened: Opened, means: Means<'_>) -> (Box<Live>, Answer) {
-    let Opened { mut live, local, settled, redirects } = opened;
+pub(crate) async fn serve(live: &mut Live<'_>, opened: Opened, means: Means<'_>) -> Answer {
+    let Opened { local, settled, redirects } = opened;
     let answered = match settled {
         Ok(()) => {
-            guard(&mut live.exchange, &local);
+            guard(live.exchange, &local);
             if redirects {
-                let reply = to_https(&live.exchange);
-                by_router(&mut live, &local, reply).await
+                let reply = to_https(live.exchange);
+                by_router(live, &local, reply).await
             } else {
-                route(&mut live, &local, &means).await
+                route(live, &local, &means).await
             }
         }
         Err(rejection) => Err(rejection),
     };
     let mut answer = match answered {
         Ok(answer) => answer,
-        Err(rejection) => refuse(&mut live, &rejection),
+        Err(rejection) => refuse(live, &rejection),
     };
-    finish_head(&live, &mut answer);
-    (live, answer)
+    finish_head(live, &mut answer);
+    answer
 }
 
 /// A reply that says what was wrong.
-pub(crate) fn refuse(live: &mut Live, rejection: &Rejection) -> Answer {
+pub(crate) fn refuse(live: &mut Live<'_>, rejection: &Rejection) -> Answer {
     live.refuse(rejection);
     live.facts.end = Some(End::Refused);
     let accept = live.exchange.head.fields.value(Known::Accept);
@@ -115,7 +120,7 @@ fn guard(exchange: &mut Exchange, local: &Local) {
     }
 }
 
-async fn route(live: &mut Live, local: &Local, means: &Means<'_>) -> Result<Answer, Rejection> {
+async fn route(live: &mut Live<'_>, local: &Local, means: &Means<'_>) -> Result<Answer, Rejection> {
     let snapshot = &local.snapshot;
     let by_router = match find(live, local) {
         Found::Route(index) => Ok(index),
@@ -150,12 +155,12 @@ async fn route(live: &mut Live, local: &Local, means: &Means<'_>) -> Result<Answ
     local.shaping.trouble(live, route).await?;
     match service {
         Some(service) => forward_to(live, local, route, service, means).await,
-        None => answer_itself(&live.exchange, route),
+        None => answer_itself(live.exchange, route),
     }
 }
 
 /// A reply that the router makes itself, unless the policies of the whole gateway are against it.
-async fn by_router(live: &mut Live, local: &Local, reply: Result<Answer, Rejection>) -> Result<Answer, Rejection> {
+async fn by_router(live: &mut Live<'_>, local: &Local, reply: Result<Answer, Rejection>) -> Result<Answer, Rejection> {
     match ask(live, &local.router_chain).await? {
         Some(answer) => Ok(answer),
         None => reply,
@@ -163,12 +168,12 @@ async fn by_router(live: &mut Live, local: &Local, reply: Result<Answer, Rejecti
 }
 
 /// Asks the policies. `Some` is the answer of one of them.
-async fn ask(live: &mut Live, chain: &Rc<Chain>) -> Result<Option<Answer>, Rejection> {
+async fn ask(live: &mut Live<'_>, chain: &Rc<Chain>) -> Result<Option<Answer>, Rejection> {
     if chain.links().is_empty() {
         return Ok(None);
     }
     live.chain = Some(Rc::clone(chain));
-    match chain.check(&mut live.exchange, &*live.worker).await {
+    match chain.check(live.exchange, &**live.worker).await {
         Ok(()) => Ok(None),
         Err(Stop::Answer(reply)) => Ok(Some(Answer { reply: *reply, tunnel: None, close: false })),
         Err(Stop::Refuse(rejection)) => Err(*rejection),
@@ -176,8 +181,8 @@ async fn ask(live: &mut Live, chain: &Rc<Chain>) -> Result<Option<Answer>, Rejec
 }
 
 /// The service of the part of a split that the request belongs to.
-fn part(live: &mut Live, split: &Split, route: &Route) -> Result<usize, Rejection> {
-    let exchange = &live.exchange;
+fn part(live: &mut Live<'_>, split: &Split, route: &Route) -> Result<usize, Rejection> {
+    let exchange = &*live.exchange;
     let chosen = split.choose(exchange, &route.matches.path, live.worker.random());
     let Choice { service, cookie } =
         chosen.ok_or_else(|| Rejection::internal("no part of the split has a weight".to_owned()))?;
@@ -187,10 +192,10 @@ fn part(live: &mut Live, split: &Split, route: &Route) -> Result<usize, Rejectio
     Ok(service)
 }
 
-fn find(live: &mut Live, local: &Local) -> Found {
+fn find(live: &mut Live<'_>, local: &Local) -> Found {
     let mut params = std::mem::take(&mut live.exchange.params);
     let answers = |index: usize| local.chains.get(index).is_some_and(|chain| chain.answers_preflights());
-    let found = local.snapshot.router.find_or_preflight(&Head::of(&live.exchange), &mut params, answers);
+    let found = local.snapshot.router.find_or_preflight(&Head::of(live.exchange), &mut params, answers);
     live.exchange.params = params;
     found
 }
@@ -241,11 +246,11 @@ fn redirected(status: StatusCode, to: &str) -> Result<Reply, Rejection> {
 }
 
 /// What every reply has, wherever it came from.
-pub(crate) fn finish_head(live: &Live, answer: &mut Answer) {
+pub(crate) fn finish_head(live: &Live<'_>, answer: &mut Answer) {
     let local = live.worker.local();
     let name = &*local.snapshot.config.server.request_id.header;
     if let Some(chain) = &live.chain {
-        chain.reply(&live.exchange, &mut answer.reply.head);
+        chain.reply(live.exchange, &mut answer.reply.head);
     }
     let fields = &mut answer.reply.head.fields;
     if !fields.contains(name) {

@@ -12,7 +12,7 @@ use tidegate_config::problem::Problems;
 use tidegate_core::body::Body;
 use tidegate_core::client::Peer;
 use tidegate_core::clock::Clock;
-use tidegate_core::exchange::Reply;
+use tidegate_core::exchange::{Exchange, Reply};
 use tidegate_core::policy::Rules;
 use tidegate_http1::RequestHead;
 use tokio::io::DuplexStream;
@@ -76,8 +76,10 @@ impl Solo {
     pub async fn answer(&self, head: RequestHead, body: Body, peer: Peer) -> Reply {
         let session = self.session(peer);
         let alarm = Rc::new(Alarm::new(&self.worker.clock).into());
-        let opened = serve::open(&self.worker, &session, head, body, self.worker.clock.now());
-        let (mut live, answer) = serve::serve(opened, serve::Means { alarm: &alarm, interim: &|_| {} }).await;
+        let now = self.worker.clock.now();
+        let mut exchange = Exchange::vacant(Rc::clone(&session.peer), now);
+        let (mut live, opened) = serve::open(&self.worker, &session, &mut exchange, (head, body), now);
+        let answer = serve::serve(&mut live, opened, serve::Means { alarm: &alarm, interim: &|_| {} }).await;
         live.facts.status = answer.reply.head.status.as_u16();
         answer.reply
     }

@@ -77,7 +77,11 @@ fn the_codec_s_statuses_have_a_kind() {
 #[test]
 fn an_id_is_taken_over_only_from_whom_the_configuration_says() {
     let sent = fields(&["x-request-id: abc-123"]);
-    let choose = |accept, trusted| RequestId::choose(accept, trusted, &sent, "X-Request-ID", 0).as_str() == "abc-123";
+    let choose = |accept, trusted| {
+        let mut id = RequestId::new(1);
+        id.choose((accept, trusted), &sent, "X-Request-ID", 0);
+        id.as_str() == "abc-123"
+    };
     assert!(choose(AcceptRequestId::Any, false));
     assert!(choose(AcceptRequestId::Trusted, true));
     assert!(!choose(AcceptRequestId::Trusted, false));
@@ -89,7 +93,8 @@ fn an_id_that_is_malformed_or_repeated_is_replaced() {
     for sent in
         [fields(&["x-request-id: a b"]), fields(&["x-request-id: a", "x-request-id: b"]), fields(&["x-request-id: "])]
     {
-        let id = RequestId::choose(AcceptRequestId::Any, true, &sent, "x-request-id", 7);
+        let mut id = RequestId::new(1);
+        id.choose((AcceptRequestId::Any, true), &sent, "x-request-id", 7);
         assert_eq!(id, RequestId::new(7));
     }
     for (value, good) in [

@@ -7,6 +7,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use tidegate_core::exchange::Exchange;
+
 use super::http1::{Connection, Request};
 
 /// Attendants kept at most while nobody needs them.
@@ -39,7 +41,7 @@ impl Attendants {
     /// Serves one request, and gives the connection back if it may carry another. Nothing of either is kept in what this returns:
     /// it is part of every connection, also of idle ones.
     pub(super) fn serve(&self, connection: Connection, request: Request) -> Serving<'_> {
-        let attendant = self.0.borrow_mut().pop().unwrap_or_else(Attendant::new);
+        let attendant = self.0.borrow_mut().pop().unwrap_or_else(|| Attendant::new(connection.vacant()));
         attendant.desk.request.replace(Some((connection, request)));
         Serving { attendants: self, attendant: Some(attendant) }
     }
@@ -75,17 +77,17 @@ impl Future for Serving<'_> {
 }
 
 impl Attendant {
-    fn new() -> Self {
+    fn new(vacant: Exchange) -> Self {
         let desk = Rc::new(Desk::default());
-        Self { work: Box::pin(work(Rc::clone(&desk))), desk }
+        Self { work: Box::pin(work(Rc::clone(&desk), vacant)), desk }
     }
 }
 
-async fn work(desk: Rc<Desk>) {
+async fn work(desk: Rc<Desk>, mut exchange: Exchange) {
     loop {
         let next = poll_fn(|_| desk.request.take().map_or(Poll::Pending, Poll::Ready));
         let (mut connection, request) = next.await;
-        let goes_on = connection.exchange(request).await;
+        let goes_on = connection.exchange(&mut exchange, request).await;
         desk.served.replace(Some(Served { connection, goes_on }));
     }
 }

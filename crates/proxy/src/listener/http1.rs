@@ -11,6 +11,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use http::{Method, StatusCode};
 use tidegate_core::body::{Body, Frame};
+use tidegate_core::exchange::Exchange;
 use tidegate_core::rejection::{Rejection, RejectionKind};
 use tidegate_core::request_id::RequestId;
 use tidegate_http1::{
@@ -137,15 +138,20 @@ impl Connection {
         }
     }
 
-    /// Serves one request. False ends the connection.
-    pub(super) async fn exchange(&mut self, request: Request) -> bool {
+    /// An exchange for this connection's requests, and after them for those of others.
+    pub(super) fn vacant(&self) -> Exchange {
+        Exchange::vacant(Rc::clone(&self.session.peer), self.since)
+    }
+
+    /// Serves one request, in a vacant exchange. False ends the connection.
+    pub(super) async fn exchange(&mut self, exchange: &mut Exchange, request: Request) -> bool {
         let Request { head, framing, began, keep_alive, expects_continue } = request;
         let body = self.body(framing, expects_continue);
         let (version, is_head) = (head.version, head.method == Method::HEAD);
-        let opened = serve::open(&self.worker, &self.session, head, body, began);
-        let Some((mut live, mut answer)) = self.answer(opened, version).await else { return false };
+        let (mut live, opened) = serve::open(&self.worker, &self.session, exchange, (head, body), began);
+        let Some(mut answer) = self.answer(&mut live, opened, version).await else { return false };
         if answer.tunnel.is_some() {
-            self.switch(live, answer).await;
+            self.switch(&mut live, answer).await;
             return false;
         }
         let keep_alive = keep_alive && !answer.close && !self.worker.is_draining() && !self.must_close(&answer);
@@ -159,8 +165,8 @@ impl Connection {
         live.facts.received = self.wire.borrow().received();
         self.worker.buffers.put_reply(std::mem::take(&mut answer.reply.head));
         drop(answer);
-        self.since = self.worker.clock.now();
-        live.facts.finished = Some(self.since);
+        let since = self.worker.clock.now();
+        live.facts.finished = Some(since);
         let (whole, closes) = match written {
             (Written::Whole, closes) => {
                 live.facts.end.get_or_insert(End::Complete);
@@ -176,6 +182,7 @@ impl Connection {
             self.session.cells.let_go(why);
         }
         drop(live);
+        self.since = since;
         if !whole {
             return false;
         }
@@ -201,7 +208,7 @@ impl Connection {
     }
 
     /// The answer to a request, unless the client leaves before there is one.
-    async fn answer(&self, opened: serve::Opened, version: Version) -> Option<(Box<Live>, Answer)> {
+    async fn answer(&self, live: &mut Live<'_>, opened: serve::Opened, version: Version) -> Option<Answer> {
         let alarm = Rc::clone(&self.wire.borrow().alarm);
         let interim = |head: ResponseHead| {
             if version == Version::Http11 {
@@ -209,7 +216,7 @@ impl Connection {
                 encode_head(wire.outbox.tail(), &head, Framing::None, true, Connecting::Unsaid);
             }
         };
-        let mut serving = pin!(serve::serve(opened, Means { alarm: &alarm, interim: &interim }));
+        let mut serving = pin!(serve::serve(live, opened, Means { alarm: &alarm, interim: &interim }));
         poll_fn(|cx| match serving.as_mut().poll(cx) {
             Poll::Ready(answered) => Poll::Ready(Some(answered)),
             Poll::Pending => {
@@ -236,7 +243,7 @@ impl Connection {
     /// Writes a reply. Also tells whether the connection must close after it.
     async fn write(
         &self,
-        live: &mut Live,
+        live: &mut Live<'_>,
         answer: &mut Answer,
         (version, is_head): (Version, bool),
         keep_alive: bool,
@@ -295,7 +302,7 @@ impl Connection {
     }
 
     /// Sends the 101 and becomes a tunnel.
-    async fn switch(&self, mut live: Box<Live>, answer: Answer) {
+    async fn switch(&self, live: &mut Live<'_>, answer: Answer) {
         let Answer { reply, tunnel, .. } = answer;
         let Some(tunnel) = tunnel else { return };
         encode_head(self.wire.borrow_mut().outbox.tail(), &reply.head, Framing::None, true, Connecting::Unsaid);

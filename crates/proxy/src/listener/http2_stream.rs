@@ -14,7 +14,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use tidegate_core::body::{Body, BodyError, Frame, Stream};
 use tidegate_core::clock::Clock;
-use tidegate_core::exchange::Reply;
+use tidegate_core::exchange::{Exchange, Reply};
 use tidegate_core::forward;
 use tidegate_core::rejection::{Rejection, RejectionKind};
 use tidegate_core::request_id::RequestId;
@@ -120,8 +120,9 @@ impl OneStream {
         let is_head = head.method == Method::HEAD;
         let body = self.body(&head, length, body);
         let session = &self.hold.0.session;
-        let opened = serve::open(&self.worker, session, head, body, self.started);
-        let Some((mut live, answer)) = self.answer(opened).await else { return self.note_abandoned() };
+        let mut exchange = Exchange::vacant(Rc::clone(&session.peer), self.started);
+        let (mut live, opened) = serve::open(&self.worker, session, &mut exchange, (head, body), self.started);
+        let Some(answer) = self.answer(&mut live, opened).await else { return self.note_abandoned() };
         let Answer { mut reply, tunnel, .. } = answer;
         if tunnel.is_some() {
             // HTTP/2 knows no upgrades, so none was asked for.
@@ -181,7 +182,7 @@ impl OneStream {
     }
 
     /// The answer to a request, unless the client gives it up before there is one.
-    async fn answer(&self, opened: serve::Opened) -> Option<(Box<Live>, Answer)> {
+    async fn answer(&self, live: &mut Live<'_>, opened: serve::Opened) -> Option<Answer> {
         let interim = |head: ResponseHead| {
             let mut response = Response::new(());
             *response.status_mut() = head.status;
@@ -189,7 +190,7 @@ impl OneStream {
             // A stream that is gone needs none.
             self.respond.borrow_mut().send_informational(response).ok();
         };
-        let mut serving = pin!(serve::serve(opened, Means { alarm: &self.alarm, interim: &interim }));
+        let mut serving = pin!(serve::serve(live, opened, Means { alarm: &self.alarm, interim: &interim }));
         poll_fn(|cx| match serving.as_mut().poll(cx) {
             Poll::Ready(answered) => Poll::Ready(Some(answered)),
             Poll::Pending => self.respond.borrow_mut().poll_reset(cx).map(|_| None),

@@ -21,7 +21,7 @@ pub(super) struct Fault {
 impl Fault {
     /// Delays and refuses the request, if it is one of those. The delay counts within the route's `timeout`, and ends with
     /// this future when the client leaves.
-    pub(super) async fn strike(&self, live: &Live, timeout: Option<Duration>) -> Result<(), Rejection> {
+    pub(super) async fn strike(&self, live: &Live<'_>, timeout: Option<Duration>) -> Result<(), Rejection> {
         let random = (live.worker.random() >> 64) as u64;
         if !shaping::is_faulty(&self.config, &live.exchange.head.fields, random) {
             return Ok(());

@@ -30,7 +30,7 @@ pub(crate) struct Mirror {
 }
 
 impl Mirror {
-    pub(super) fn takes(&self, live: &Live) -> bool {
+    pub(super) fn takes(&self, live: &Live<'_>) -> bool {
         let random = (live.worker.random() >> 64) as u64;
         shaping::is_mirrored(&self.config, &live.exchange.head.fields, random)
     }

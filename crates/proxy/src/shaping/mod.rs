@@ -42,7 +42,7 @@ impl Shaping {
     }
 
     /// Lets the route's fault, if it has one, delay or refuse the request.
-    pub(crate) async fn trouble(&self, live: &Live, route: &Route) -> Result<(), Rejection> {
+    pub(crate) async fn trouble(&self, live: &Live<'_>, route: &Route) -> Result<(), Rejection> {
         if route.fault.is_none() {
             return Ok(());
         }
@@ -53,7 +53,7 @@ impl Shaping {
     }
 
     /// The route's mirror, if this request, with its client's fields, is one of those that are copied.
-    pub(crate) fn mirror(&self, live: &Live, route: &Route) -> Option<&Mirror> {
+    pub(crate) fn mirror(&self, live: &Live<'_>, route: &Route) -> Option<&Mirror> {
         route.mirror.as_ref()?;
         self.mirrors.get(&route.name).filter(|mirror| mirror.takes(live))
     }
