@@ -1,13 +1,17 @@
 //! What a message's head becomes when the gateway passes it on: the one place that drops hop-by-hop fields, tells the service
 //! about the client and signs the reply. `explain` prints what this makes. It does not frame bodies and does not route.
 
+mod told;
+
 use std::net::IpAddr;
 
 use http::Method;
-use tidegate_http1::{Fields, InvalidField, Known, Lines, NameRef, Names, RequestHead, Value, Version};
+use tidegate_http1::{Fields, Known, NameRef, Names, RequestHead, Version};
 
+use self::told::Facts;
+pub use self::told::Told;
 use crate::client::{Peer, Scheme};
-use crate::path::is_unreserved;
+
 use crate::shaping::MIRRORED;
 
 /// The name by which the gateway signs `Via` and `X-Gateway`.
@@ -25,9 +29,11 @@ pub struct Forwarding<'a> {
     /// What `Host` says to the service; `None` keeps what the client said.
     pub host: Option<&'a str>,
     /// Name and value of the field that carries the request's identifier.
-    pub request_id: (&'a str, &'a str),
+    pub request_id: (NameRef<'a>, &'a str),
     /// The protocol to which the connection may be upgraded (see [`upgrade_requested`]); `None` drops the wish.
     pub upgrade: Option<&'a str>,
+    /// What services were told about clients before.
+    pub told: &'a Told,
 }
 
 /// Turns the head that a client sent into the head that the service gets, in place. The target is left alone: it is canonical or
@@ -39,10 +45,8 @@ pub struct Forwarding<'a> {
 pub fn request(head: &mut RequestHead, forwarding: &Forwarding<'_>) {
     let named = NamedByConnection::of(&head.fields);
     let trailers = head.fields.tokens(Known::Te).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
-    let told = Facts { fields: &head.fields, forwarding, version: head.version }.lines();
-    let request_id = forwarding.request_id.0;
-    let known_id = Known::from_bytes(request_id.as_bytes());
-    let dropping = Dropping { trusted: forwarding.peer.trusted, request_id, known_id, named: &named };
+    let told = forwarding.told.tell(&Facts { fields: &head.fields, forwarding, version: head.version });
+    let dropping = Dropping { trusted: forwarding.peer.trusted, request_id: forwarding.request_id.0, named: &named };
     head.fields.retain_names(|name| !dropping.drops(name));
 
     let fields = &mut head.fields;
@@ -63,7 +67,7 @@ pub struct Returning<'a> {
     /// The version in which the service answered.
     pub version: Version,
     /// Name and value of the field that carries the request's identifier.
-    pub request_id: (&'a str, &'a str),
+    pub request_id: (NameRef<'a>, &'a str),
     /// The protocol of a `101`; `None` for every other reply.
     pub upgrade: Option<&'a str>,
 }
@@ -182,9 +186,7 @@ const FROM_NOBODY: Names = OWN.and(HOP_BY_HOP).and(Names::of(&[Known::Host, Know
 /// Decides which of a client's fields the service never sees.
 struct Dropping<'a> {
     trusted: bool,
-    request_id: &'a str,
-    /// The same, if it is a known one.
-    known_id: Option<Known>,
+    request_id: NameRef<'a>,
     named: &'a NamedByConnection,
 }
 
@@ -196,14 +198,7 @@ impl Dropping<'_> {
             Ok(known) => FROM_STRANGERS.contains(known),
             Err(name) => self.drops_unknown(name),
         };
-        by_name || self.identifies(name) || (name != Ok(Known::Host) && self.named.contains(name))
-    }
-
-    fn identifies(&self, name: Result<Known, &str>) -> bool {
-        match name {
-            Ok(known) => self.known_id == Some(known),
-            Err(name) => name.eq_ignore_ascii_case(self.request_id),
-        }
+        by_name || self.request_id.is(name) || (name != Ok(Known::Host) && self.named.contains(name))
     }
 
     /// Other members of the family (`X-Forwarded-User`, `-Ssl`, ...), the names by which some frameworks let a proxy say that
@@ -230,8 +225,10 @@ impl Dropping<'_> {
             || plain == b"x-original-url"
             || plain == b"x-rewrite-url"
             || plain == MIRRORED.as_bytes()
-            || plain.eq_ignore_ascii_case(self.request_id.as_bytes())
-            || Known::from_bytes(plain).is_some_and(|known| FROM_NOBODY.contains(known))
+            || match Known::from_bytes(plain) {
+                Some(known) => FROM_NOBODY.contains(known) || self.request_id.is(Ok(known)),
+                None => std::str::from_utf8(plain).is_ok_and(|plain| self.request_id.is(Err(plain))),
+            }
     }
 }
 
@@ -276,129 +273,6 @@ fn starts_with_ignoring_case(name: &str, prefix: &[u8]) -> bool {
     name.as_bytes().get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
-/// What the service is told about the client, made from the head as it came, before fields are dropped.
-struct Facts<'a> {
-    fields: &'a Fields,
-    forwarding: &'a Forwarding<'a>,
-    version: Version,
-}
-
-impl Facts<'_> {
-    fn lines(&self) -> Result<Lines, InvalidField> {
-        let mut lines = Lines::new(String::with_capacity(512));
-        lines.add(Known::XForwardedFor, |out| self.chain(out))?;
-        lines.add(Known::XForwardedProto, |out| self.scheme(out))?;
-        lines.add(Known::XForwardedHost, |out| self.host(out))?;
-        lines.add(Known::XForwardedPort, |out| self.port(out))?;
-        lines.add(Known::XRealIp, |out| self.client(out))?;
-        lines.add(Known::Forwarded, |out| self.forwarded(out))?;
-        lines.add(Known::Via, |out| out.push_str(via(self.version)))?;
-        lines.add(Known::XGateway, |out| out.push_str(PSEUDONYM))?;
-        Ok(lines)
-    }
-
-    /// The chain of a trusted peer, then the peer itself: `203.0.113.7, 10.0.0.2`.
-    fn chain(&self, out: &mut Value<'_>) {
-        let Forwarding { peer, client, .. } = *self.forwarding;
-        if peer.trusted && self.fields.contains(Known::XForwardedFor) {
-            for member in self.fields.tokens(Known::XForwardedFor).filter_map(|member| std::str::from_utf8(member).ok())
-            {
-                out.push_str(member);
-                out.push_str(", ");
-            }
-        } else if client != peer.address {
-            // The peer spoke only the other dialect (RFC 7239): translated.
-            self.client(out);
-            out.push_str(", ");
-        }
-        out.push_str(peer.address_text());
-    }
-
-    fn scheme(&self, out: &mut Value<'_>) {
-        out.push_str(self.forwarding.scheme.as_str());
-    }
-
-    fn host(&self, out: &mut Value<'_>) {
-        let host = self.told(Known::XForwardedHost).or_else(|| self.fields.text(Known::Host));
-        out.push_str(host.unwrap_or_default());
-    }
-
-    fn port(&self, out: &mut Value<'_>) {
-        let Forwarding { peer, scheme, .. } = self.forwarding;
-        if let Some(port) = self.told(Known::XForwardedPort) {
-            out.push_str(port);
-        } else if self.told(Known::XForwardedProto).is_some() {
-            push_number(scheme.default_port(), out);
-        } else {
-            push_number(peer.listener_port, out);
-        }
-    }
-
-    fn client(&self, out: &mut Value<'_>) {
-        let Forwarding { peer, client, .. } = *self.forwarding;
-        if client == peer.address {
-            out.push_str(peer.address_text());
-        } else {
-            out.push_str(&client.to_string());
-        }
-    }
-
-    /// `for=203.0.113.7;host="example.com:8080";proto=http` (RFC 7239), then the peer if it is a proxy that spoke for the client.
-    fn forwarded(&self, out: &mut Value<'_>) {
-        let Forwarding { peer, client, .. } = *self.forwarding;
-        out.push_str("for=");
-        push_node(client, out, |out| self.client(out));
-        // What would end a quoted string stands in no valid host.
-        let quotable = |host: &&str| !host.is_empty() && !host.bytes().any(|byte| matches!(byte, b'"' | b'\\'));
-        if let Some(host) = self.fields.text(Known::Host).filter(quotable) {
-            out.push_str(";host=");
-            push_quoted_if_needed(host, out);
-        }
-        out.push_str(";proto=");
-        self.scheme(out);
-        if client != peer.address {
-            out.push_str(", for=");
-            push_node(peer.address, out, |out| out.push_str(peer.address_text()));
-        }
-    }
-
-    /// What a trusted peer says.
-    fn told(&self, name: Known) -> Option<&str> {
-        if self.forwarding.peer.trusted { self.fields.text(name) } else { None }
-    }
-}
-
-/// A `node` of RFC 7239 6: IPv6 stands in brackets, and so in quotes.
-fn push_node(address: IpAddr, out: &mut Value<'_>, write: impl Fn(&mut Value<'_>)) {
-    if address.is_ipv4() {
-        return write(out);
-    }
-    out.push_str("\"[");
-    write(out);
-    out.push_str("]\"");
-}
-
-/// A `value` of RFC 7239 4: a token as it is, anything else as a quoted string.
-fn push_quoted_if_needed(value: &str, out: &mut Value<'_>) {
-    if value.bytes().all(is_unreserved) {
-        return out.push_str(value);
-    }
-    out.push('"');
-    out.push_str(value);
-    out.push('"');
-}
-
-fn push_number(number: u16, out: &mut Value<'_>) {
-    let mut divisor = 10_000;
-    while divisor > 1 && number < divisor {
-        divisor /= 10;
-    }
-    while divisor > 0 {
-        out.push(char::from(b'0' + (number / divisor % 10) as u8));
-        divisor /= 10;
-    }
-}
-
 /// The version of the message that was received, and who received it (RFC 9110 7.6.3).
 fn via(version: Version) -> &'static str {
     match version {
@@ -432,8 +306,8 @@ fn add(fields: &mut Fields, name: Known, value: &str) {
 }
 
 /// Says the request's identifier, where no field of that name is left.
-fn identify(fields: &mut Fields, name: &str, value: &str) {
-    match Known::from_bytes(name.as_bytes()) {
+fn identify(fields: &mut Fields, name: NameRef<'_>, value: &str) {
+    match name.known() {
         Some(known) => add(fields, known, value),
         None => set(fields, name, value.as_bytes()),
     }

@@ -5,21 +5,26 @@ use std::sync::Arc;
 
 use tidegate_config::config::{PathRewrite, Rewrite, Route};
 use tidegate_config::value::Template;
-use tidegate_http1::is_authority;
+use tidegate_http1::{NameRef, is_authority};
 
 use crate::exchange::Exchange;
-use crate::forward::{self, Forwarding};
+use crate::forward::{self, Forwarding, Told};
 use crate::path::canonicalize;
 use crate::query;
 use crate::rejection::{Rejection, RejectionKind};
 use crate::template::{self, Facts};
 
 /// Makes the head that a client sent the one that the route's service gets: rewritten, and with what the gateway says itself.
-/// `request_id` names the field of the request's identifier. Returns the upgrade that is asked for, if the route allows it.
+/// `request_id` names the field of the request's identifier; `told` is of what services were told before. Returns the upgrade that is asked for, if the route allows it.
 ///
 /// # Errors
 /// What [`apply`] refuses, and what the gateway would tell the service and cannot be sent.
-pub fn outgoing<'a>(exchange: &mut Exchange, route: &'a Route, request_id: &str) -> Result<Option<&'a str>, Rejection> {
+pub fn outgoing<'a, 'n>(
+    exchange: &mut Exchange,
+    route: &'a Route,
+    request_id: impl Into<NameRef<'n>>,
+    told: &Told,
+) -> Result<Option<&'a str>, Rejection> {
     let upgrade = forward::upgrade_requested(&exchange.head, &route.upgrade);
     let host = apply(exchange, route)?;
     forward::request(
@@ -29,8 +34,9 @@ pub fn outgoing<'a>(exchange: &mut Exchange, route: &'a Route, request_id: &str)
             client: exchange.client,
             scheme: exchange.scheme,
             host: host.as_deref(),
-            request_id: (request_id, exchange.request_id.as_str()),
+            request_id: (request_id.into(), exchange.request_id.as_str()),
             upgrade,
+            told,
         },
     );
     // Last of all, so that no `Connection` field of the client's can name them.

@@ -39,6 +39,13 @@ pub struct NameRef<'a> {
     name: &'a str,
 }
 
+/// A field name that is looked for again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldName {
+    known: Option<Known>,
+    name: Box<str>,
+}
+
 /// A name that is no token, a value with control bytes, or more than 4 GiB of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidField {
@@ -175,7 +182,7 @@ impl Fields {
         let store = self.store_mut();
         let base = offset(store.text.len())?;
         offset(store.text.len() + lines.text.len())?;
-        store.text.push_str(lines.checked_text()?);
+        store.text.push_str(&lines.text);
         for mark in lines.marks() {
             store.push(Entry {
                 name_at: base + mark.name_at,
@@ -278,6 +285,36 @@ impl<'a> From<&'a str> for NameRef<'a> {
     #[inline]
     fn from(name: &'a str) -> Self {
         Self { known: Known::from_bytes(name.as_bytes()), name }
+    }
+}
+
+impl NameRef<'_> {
+    /// The name as a known one, if it is.
+    #[inline]
+    pub fn known(&self) -> Option<Known> {
+        self.known
+    }
+
+    /// Whether this is it, in whatever case, of one that is told as in [`Fields::retain_names`].
+    #[inline]
+    pub fn is(&self, name: Result<Known, &str>) -> bool {
+        match name {
+            Ok(known) => self.known == Some(known),
+            Err(name) => self.name.eq_ignore_ascii_case(name),
+        }
+    }
+}
+
+impl From<&str> for FieldName {
+    fn from(name: &str) -> Self {
+        Self { known: Known::from_bytes(name.as_bytes()), name: name.into() }
+    }
+}
+
+impl<'a> From<&'a FieldName> for NameRef<'a> {
+    #[inline]
+    fn from(name: &'a FieldName) -> Self {
+        Self { known: name.known, name: &name.name }
     }
 }
 

@@ -40,7 +40,7 @@ mod target;
 pub use body::{BodyEvent, BodyReader, trailer_allowed};
 pub use encode::{BodyWriter, Decimal, WrongLength, decimal};
 pub use error::{BodyError, FieldLineError, RequestError, ResponseError};
-pub use fields::{Field, Fields, InvalidField, Iter, NameRef, Repeated, Tokens, Values};
+pub use fields::{Field, FieldName, Fields, InvalidField, Iter, NameRef, Repeated, Tokens, Values};
 pub use framing::{Framing, request_framing, request_keep_alive, response_framing, response_keep_alive};
 pub use head::{Limits, RequestHead, ResponseHead, Version};
 pub use known::{Known, Names};

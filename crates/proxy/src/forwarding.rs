@@ -31,8 +31,7 @@ pub(crate) async fn forward_to(
     let choice = choice(service, live.exchange, route);
     let mirror = local.shaping.mirror(live, route);
     remove_deadlines(live.exchange, local, &service.plan.config);
-    let request_id = &local.snapshot.config.server.request_id.header;
-    let upgrade = rewrite::outgoing(live.exchange, route, request_id)?;
+    let upgrade = rewrite::outgoing(live.exchange, route, &local.snapshot.request_id, &live.worker.told)?;
     if let (Some(mirror), None) = (mirror, upgrade) {
         mirror.copy(live.worker, live.exchange);
     }
@@ -154,7 +153,7 @@ fn returned(live: &Live<'_>, local: &Local, mut received: attempt::Reply, upgrad
         &mut received.head.fields,
         &Returning {
             version: received.head.version,
-            request_id: (&local.snapshot.config.server.request_id.header, live.exchange.request_id.as_str()),
+            request_id: ((&local.snapshot.request_id).into(), live.exchange.request_id.as_str()),
             upgrade: upgrade.filter(|_| switched),
         },
     );

@@ -248,7 +248,7 @@ fn redirected(status: StatusCode, to: &str) -> Result<Reply, Rejection> {
 /// What every reply has, wherever it came from.
 pub(crate) fn finish_head(live: &Live<'_>, answer: &mut Answer) {
     let local = live.worker.local();
-    let name = &*local.snapshot.config.server.request_id.header;
+    let name = &local.snapshot.request_id;
     if let Some(chain) = &live.chain {
         chain.reply(live.exchange, &mut answer.reply.head);
     }

@@ -12,7 +12,7 @@ use tidegate_core::policy::{Policies, Rules};
 use tidegate_core::retry::Budget;
 use tidegate_core::route::Router;
 use tidegate_core::shaping::Split;
-use tidegate_http1::Limits;
+use tidegate_http1::{FieldName, Limits};
 
 use crate::listener::tls as server_tls;
 use crate::upstream::discovery;
@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub(crate) services: Vec<Arc<Plan>>,
     pub(crate) trusted: TrustedProxies,
     pub(crate) limits: Limits,
+    /// The field of the request's identifier.
+    pub(crate) request_id: FieldName,
     pub(crate) policies: Policies,
     /// By listener name.
     pub(crate) tls: BTreeMap<Arc<str>, Arc<ServerConfig>>,
@@ -94,6 +96,7 @@ impl Snapshot {
             services,
             trusted: TrustedProxies::new(&config.server.trusted_proxies),
             limits: Limits { head_bytes: limits.header_bytes, fields: limits.headers, target_bytes: limits.uri_bytes },
+            request_id: FieldName::from(&*config.server.request_id.header),
             policies,
             tls,
         };

@@ -42,6 +42,8 @@ pub(crate) struct Worker {
     pub(crate) log: RefCell<LogBuffer>,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) attendants: Attendants,
+    /// What services were told about clients.
+    pub(crate) told: forward::Told,
     /// Shared by all workers; used when connections come and go.
     pub(crate) connections: Arc<Connections>,
     local: RefCell<Rc<Local>>,
@@ -112,6 +114,7 @@ impl Worker {
             log: RefCell::new(log),
             buffers,
             attendants: Attendants::default(),
+            told: forward::Told::default(),
             connections,
             local: RefCell::new(local),
             draining: Cell::new(false),

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
-use tidegate_core::client::{Peer, client_address, client_scheme};
-use tidegate_core::forward::{self, Forwarding, Returning};
+use tidegate_core::client::{Peer, Scheme, client_address, client_scheme};
+use tidegate_core::forward::{self, Forwarding, Returning, Told};
 use tidegate_http1::{Fields, RequestHead, Version};
 
 use crate::world::{fields, head, lines, networks, peer, value};
@@ -19,7 +19,10 @@ fn forwarded(peer: &Peer, lines: &[&str]) -> Fields {
 fn pass_on(head: &mut RequestHead, peer: &Peer, host: Option<&str>, upgrade: Option<&str>) {
     let client = client_address(peer.address, &networks(&PROXIES), &head.fields);
     let scheme = client_scheme(peer, &head.fields);
-    forward::request(head, &Forwarding { peer, client, scheme, host, request_id: ID, upgrade });
+    forward::request(
+        head,
+        &Forwarding { peer, client, scheme, host, request_id: (ID.0.into(), ID.1), upgrade, told: &Told::default() },
+    );
 }
 
 fn stranger() -> Peer {
@@ -270,7 +273,7 @@ fn a_request_that_cannot_be_upgraded_is_not() {
 
 fn returned(lines: &[&str], upgrade: Option<&str>) -> Fields {
     let mut fields = fields(lines);
-    forward::reply(&mut fields, &Returning { version: Version::Http11, request_id: ID, upgrade });
+    forward::reply(&mut fields, &Returning { version: Version::Http11, request_id: (ID.0.into(), ID.1), upgrade });
     fields
 }
 
@@ -342,4 +345,48 @@ fn hundreds_of_fields_named_by_connection_are_dropped_in_passing() {
     pass_on(&mut head, &stranger(), None, None);
     assert_eq!(lines(&head.fields)[..2], ["host: a", "accept: */*"]);
     assert_eq!(head.fields.len(), 11);
+}
+
+#[test]
+fn what_is_remembered_of_one_client_is_told_of_no_other() {
+    let before = Told::default();
+    let told = |before: &Told, peer: &Peer, version, lines: &[&str]| {
+        let mut head = RequestHead { version, ..head("GET", "/", lines) };
+        let (client, scheme) = (client_address(peer.address, &networks(&PROXIES), &head.fields), Scheme::Http);
+        let request_id = (ID.0.into(), ID.1);
+        forward::request(
+            &mut head,
+            &Forwarding { peer, client, scheme, host: None, request_id, upgrade: None, told: before },
+        );
+        head.fields.iter().map(|field| format!("{field:?}")).collect::<Vec<_>>()
+    };
+    // More clients than are remembered, so that some take the places of others; each asks twice, and then in other ways.
+    let clients =
+        (0..200).map(|number| format!("192.0.2.{number}")).chain((0..50).map(|number| format!("2001:db8::{number:x}")));
+    for address in clients {
+        let client = peer(&address, &[]);
+        let mut other_port = client.clone();
+        other_port.listener_port = 8443;
+        let proxy = peer("10.0.0.2", &PROXIES);
+        let forwarded_for = format!("x-forwarded-for: {address}");
+        let asked = [
+            (&client, Version::Http11, vec!["host: a.example"]),
+            (&client, Version::Http11, vec!["host: a.example"]),
+            (&client, Version::Http11, vec!["host: b.example"]),
+            (&client, Version::Http2, vec!["host: b.example"]),
+            (&client, Version::Http10, vec![]),
+            (&other_port, Version::Http11, vec!["host: a.example"]),
+            (&client, Version::Http11, vec!["host: a.example", "x-forwarded-host: forged"]),
+            (&proxy, Version::Http11, vec!["host: a.example", &*forwarded_for]),
+            (
+                &proxy,
+                Version::Http11,
+                vec!["host: a.example", "x-forwarded-for: 203.0.113.9", "x-forwarded-host: c.example"],
+            ),
+        ];
+        for (peer, version, lines) in asked {
+            let anew = told(&Told::default(), peer, version, &lines);
+            assert_eq!(told(&before, peer, version, &lines), anew, "{address} {version} {lines:?}");
+        }
+    }
 }

@@ -15,6 +15,7 @@ use tidegate_core::body::{Body, BodyError, Frame, Stream};
 use tidegate_core::client::{Peer, Scheme, TlsFacts, TrustedProxies};
 use tidegate_core::clock::Clock;
 use tidegate_core::exchange::{Exchange, Opening};
+use tidegate_core::forward::Told;
 use tidegate_core::policy::{Chain, Guarded, Phase, Policies, Stop};
 use tidegate_core::rejection::Rejection;
 use tidegate_core::rewrite;
@@ -312,7 +313,7 @@ fn forwarded(
     services: Vec<String>,
     exchange: &mut Exchange,
 ) -> Result<Answer, Rejection> {
-    rewrite::outgoing(exchange, route, &gateway.config.server.request_id.header)?;
+    rewrite::outgoing(exchange, route, &*gateway.config.server.request_id.header, &Told::default())?;
     let mut head = exchange.head.clone();
     cover_signatures(&mut head.fields, &gateway.policies.guarded);
     Ok(Answer::Forwarded { route: Arc::clone(route), services, head: Box::new(head), reply: Fields::new() })
