@@ -216,7 +216,9 @@ pub fn host_of(authority: &str, host: &mut String) {
         host.make_ascii_lowercase();
         return;
     }
-    let name = authority.split_once(':').map_or(authority, |(name, _)| name);
+    // By bytes: a search for a character is made for texts much longer than a host.
+    let colon = authority.bytes().position(|byte| byte == b':');
+    let name = colon.and_then(|at| authority.get(..at)).unwrap_or(authority);
     host.push_str(name.strip_suffix('.').unwrap_or(name));
     host.make_ascii_lowercase();
 }

@@ -121,25 +121,30 @@ pub fn upgrade_requested<'a>(head: &RequestHead, allowed: &'a [std::sync::Arc<st
 
 /// Whether these fields describe a reply that is a stream by nature, so that silence in it means nothing.
 pub fn is_stream(fields: &Fields) -> bool {
-    is_event_stream(fields) || is_grpc(fields)
+    fields.value(Known::ContentType).is_some_and(|value| is_event_stream_type(value) || is_grpc_type(value))
 }
 
 /// Whether these fields describe a gRPC message: `application/grpc` with or without a suffix.
 pub fn is_grpc(fields: &Fields) -> bool {
-    has_media_type(fields, b"application/grpc", |next| matches!(next, b'+' | b';' | b' '))
+    fields.value(Known::ContentType).is_some_and(is_grpc_type)
 }
 
 /// Whether these fields describe a stream of server-sent events.
 pub fn is_event_stream(fields: &Fields) -> bool {
-    has_media_type(fields, b"text/event-stream", |next| matches!(next, b';' | b' '))
+    fields.value(Known::ContentType).is_some_and(is_event_stream_type)
 }
 
-fn has_media_type(fields: &Fields, media_type: &[u8], ends: impl Fn(u8) -> bool) -> bool {
-    let Some((start, rest)) =
-        fields.value(Known::ContentType).and_then(|value| value.split_at_checked(media_type.len()))
-    else {
-        return false;
-    };
+fn is_grpc_type(value: &[u8]) -> bool {
+    is_media_type(value, b"application/grpc", |next| matches!(next, b'+' | b';' | b' '))
+}
+
+fn is_event_stream_type(value: &[u8]) -> bool {
+    is_media_type(value, b"text/event-stream", |next| matches!(next, b';' | b' '))
+}
+
+#[inline]
+fn is_media_type(value: &[u8], media_type: &[u8], ends: impl Fn(u8) -> bool) -> bool {
+    let Some((start, rest)) = value.split_at_checked(media_type.len()) else { return false };
     start.eq_ignore_ascii_case(media_type) && rest.first().is_none_or(|&next| ends(next))
 }
 

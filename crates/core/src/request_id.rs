@@ -72,12 +72,23 @@ pub fn uuid(random: u128) -> [u8; 36] {
     for group in groups {
         let digits = text.get_mut(group).unwrap_or_default();
         for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(&mut bytes) {
-            *pair = [hex_digit(byte >> 4), hex_digit(byte & 15)];
+            *pair = PAIRS.get(usize::from(*byte)).copied().unwrap_or_default();
         }
     }
     text
 }
 
-fn hex_digit(value: u8) -> u8 {
-    if value < 10 { b'0' + value } else { b'a' + value - 10 }
+/// Every byte in two digits.
+static PAIRS: [[u8; 2]; 256] = pairs();
+
+#[expect(clippy::indexing_slicing, reason = "runs in the compiler only")]
+const fn pairs() -> [[u8; 2]; 256] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < pairs.len() {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
 }

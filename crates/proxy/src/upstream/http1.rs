@@ -99,7 +99,6 @@ impl Connection {
         let method = &attempt.head.method;
         let framing = response_framing(method, &head).map_err(|error| Failure::Malformed(error.to_string().into()))?;
         let reusable = response_keep_alive(&head, framing);
-        let streaming = forward::is_stream(&head.fields);
         if sender.is_done()
             && let Some(body) = self.whole_body(framing)
         {
@@ -109,6 +108,7 @@ impl Connection {
             }
             return Ok(Reply { head, body, tunnel: None, at: now });
         }
+        let streaming = forward::is_stream(&head.fields);
         let body = Body::stream(ReplyBody {
             connection: Some(self),
             sender: (!sender.is_done()).then_some(sender),
