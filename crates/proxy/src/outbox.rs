@@ -164,10 +164,4 @@ impl Outbox {
         self.back = Vec::new();
         std::mem::take(&mut self.front)
     }
-
-    /// The buffer, emptied, for reuse.
-    pub(crate) fn into_buffer(mut self) -> Vec<u8> {
-        self.front.clear();
-        self.front
-    }
 }

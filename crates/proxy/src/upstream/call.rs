@@ -35,6 +35,8 @@ pub(crate) struct Tried {
     /// When the last one ended: with the reply's head, or in failure.
     pub(crate) ended: Option<Instant>,
     pub(crate) endpoint: Option<Rc<Endpoint>>,
+    /// Of the reply, until that holds it.
+    ticket: Option<Ticket>,
 }
 
 /// What a request's body leaves behind for another try.
@@ -119,11 +121,11 @@ impl Service {
         let counted = self.plan.shared.count(&self.plan.config.balancing);
         let now = attempt.clock.now();
         self.plan.budget.request(now);
-        let (mut reply, ticket) = match self.hedges_after(attempt) {
+        let mut reply = match self.hedges_after(attempt) {
             Some(after) => Box::pin(self.hedged(attempt, tried, after)).await?,
             None => self.tries(attempt, tried, Trail::new(now)).await?,
         };
-        watch(&mut reply, Hold { ticket, _slot: slot, _counted: counted }, attempt.clock);
+        watch(&mut reply, Hold { ticket: tried.ticket.take(), _slot: slot, _counted: counted }, attempt.clock);
         Ok(reply)
     }
 
@@ -142,12 +144,7 @@ impl Service {
         until(attempt.clock, at, entering).await.ok_or(too_late)
     }
 
-    async fn tries(
-        &self,
-        attempt: &mut Attempt<'_>,
-        tried: &mut Tried,
-        mut trail: Trail,
-    ) -> Result<(Reply, Ticket), Failure> {
+    async fn tries(&self, attempt: &mut Attempt<'_>, tried: &mut Tried, mut trail: Trail) -> Result<Reply, Failure> {
         let repeatable = repeatable(attempt);
         let keep = worth_keeping(attempt).filter(|_| repeatable);
         let spare = Spare::of(&mut attempt.body, keep);
@@ -168,14 +165,18 @@ impl Service {
             self.observe(&mut ticket, &result, (trail.now, now));
             trail.now = now;
             let body = match &result {
-                Ok(reply) if !is_retryable(reply, attempt) => return result.map(|reply| (reply, ticket)),
+                Ok(reply) if !is_retryable(reply, attempt) => {
+                    tried.ticket = Some(ticket);
+                    return result;
+                }
                 Ok(_) => spare.after_reply(),
                 Err(_) => spare.after_failure(&mut attempt.body),
             };
             let replayable = body.is_some();
             attempt.body = body.unwrap_or_default();
             let Some(again) = self.again(&result, attempt, (&mut trail, seen.usable(), replayable)) else {
-                return result.map(|reply| (reply, ticket));
+                tried.ticket = result.is_ok().then_some(ticket);
+                return result;
             };
             trail.used.push(endpoint.id());
             drop((result, ticket, seen));
@@ -348,12 +349,7 @@ impl Service {
 
     /// The first answer of two: the second try begins, elsewhere and within the retry budget, if the first takes longer than
     /// `after`. Whoever comes second is cancelled.
-    async fn hedged(
-        &self,
-        attempt: &mut Attempt<'_>,
-        tried: &mut Tried,
-        after: Duration,
-    ) -> Result<(Reply, Ticket), Failure> {
+    async fn hedged(&self, attempt: &mut Attempt<'_>, tried: &mut Tried, after: Duration) -> Result<Reply, Failure> {
         let began = attempt.clock.now();
         let at = Cell::new(None);
         let body = attempt.body.replayable().unwrap_or_default();

@@ -81,7 +81,7 @@ impl Connection {
         let_others_go_first().await;
         let received = std::future::poll_fn(|cx| awaiting.poll(&mut self, attempt, cx)).await;
         match received {
-            Ok(()) => self.reply(attempt, awaiting),
+            Ok(()) => self.reply(attempt, &mut awaiting),
             Err(failure) => {
                 // A body of which nothing was taken goes back, for another try.
                 attempt.body = awaiting.sender.into_untouched_body().unwrap_or_default();
@@ -90,8 +90,8 @@ impl Connection {
         }
     }
 
-    fn reply(mut self: Box<Self>, attempt: &Attempt<'_>, awaiting: Awaiting) -> Result<Reply, Failure> {
-        let Awaiting { sender, head, .. } = awaiting;
+    fn reply(mut self: Box<Self>, attempt: &Attempt<'_>, awaiting: &mut Awaiting) -> Result<Reply, Failure> {
+        let (head, sender) = (std::mem::take(&mut awaiting.head), &mut awaiting.sender);
         let now = attempt.clock.now();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(tunnel(*self, head, now));
@@ -102,7 +102,7 @@ impl Connection {
         if sender.is_done()
             && let Some(body) = self.whole_body(framing)
         {
-            attempt.buffers.put_out(sender.into_buffer());
+            attempt.buffers.put_out(sender.take_buffer());
             if reusable {
                 self.retire(now, attempt.buffers);
             }
@@ -111,7 +111,7 @@ impl Connection {
         let streaming = forward::is_stream(&head.fields);
         let body = Body::stream(ReplyBody {
             connection: Some(self),
-            sender: (!sender.is_done()).then_some(sender),
+            sender: (!sender.is_done()).then(|| sender.take()),
             request_failed: None,
             length: match framing {
                 Framing::Length(length) => Some(length),

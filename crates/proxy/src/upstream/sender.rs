@@ -51,9 +51,14 @@ impl Sender {
         self.ended && self.outbox.is_empty()
     }
 
-    /// The head's buffer, for reuse.
-    pub(crate) fn into_buffer(self) -> Vec<u8> {
-        self.outbox.into_buffer()
+    /// The head's buffer, for reuse, once all is sent.
+    pub(crate) fn take_buffer(&mut self) -> Vec<u8> {
+        self.outbox.take_buffer()
+    }
+
+    /// What is still to be sent; nothing is left here.
+    pub(crate) fn take(&mut self) -> Self {
+        std::mem::replace(self, Self::new(Vec::new(), Body::empty(), Framing::None))
     }
 
     /// The body, if nothing of it was taken yet.

@@ -13,7 +13,7 @@ use super::shared::Counted;
 
 /// What a call holds until its reply has ended.
 pub(crate) struct Hold {
-    pub(crate) ticket: Ticket,
+    pub(crate) ticket: Option<Ticket>,
     /// Present where the service's concurrency is limited.
     pub(crate) _slot: Option<Slot>,
     /// Present where the strategy wants to know how many requests there are.
@@ -42,8 +42,9 @@ impl Stream for Watched {
         let polled = self.body.poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Err(error))) => {
-                if let Some(hold) = self.hold.as_mut().filter(|_| error.is_upstream()) {
-                    hold.ticket.broken(self.clock.now());
+                let ticket = self.hold.as_mut().and_then(|hold| hold.ticket.as_mut());
+                if let Some(ticket) = ticket.filter(|_| error.is_upstream()) {
+                    ticket.broken(self.clock.now());
                 }
                 self.hold = None;
             }
