@@ -124,24 +124,23 @@ impl Store {
     }
 
     #[inline]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "all of it is below where the line ends, which is looked at first"
+    )]
     pub(super) fn store_line(&mut self, name: NameRef<'_>, value: &str) -> Result<Entry, InvalidField> {
-        let name_at = self.text.len();
-        let value_at = name_at + name.name.len() + SEPARATOR.len();
-        let entry = Entry {
-            name_at: offset(name_at)?,
-            value_at: offset(value_at)?,
-            value_len: offset(value.len())?,
-            name_len: u16::try_from(name.name.len()).map_err(|_| InvalidField::Name)?,
-            known: name.known,
-            place: Place::Line,
-        };
-        offset(value_at + value.len() + END.len())?;
-        self.text.reserve(value_at - name_at + value.len() + END.len());
+        let name_len = u16::try_from(name.name.len()).map_err(|_| InvalidField::Name)?;
+        let line_len = name.name.len() + SEPARATOR.len() + value.len() + END.len();
+        // All else is less than where the line ends.
+        offset(self.text.len() + line_len)?;
+        let [name_at, value_len] = [self.text.len(), value.len()].map(|at| at as u32);
+        let value_at = name_at + u32::from(name_len) + SEPARATOR.len() as u32;
+        self.text.reserve(line_len);
         self.text.push_str(name.name);
         self.text.push_str(SEPARATOR);
         self.text.push_str(value);
         self.text.push_str(END);
-        Ok(entry)
+        Ok(Entry { name_at, value_at, value_len, name_len, known: name.known, place: Place::Line })
     }
 
     /// Writes the lines of the fields for which `keep` says so, as [`encode`](crate::encode) does, neighbours in one piece.
