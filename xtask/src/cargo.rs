@@ -18,8 +18,12 @@ pub(crate) fn command(root: &Path) -> Command {
 /// Builds `what` with the lock file as it is, and tells in which folder the programs are.
 pub(crate) fn build(root: &Path, profile: &str, what: &[&str]) -> Result<PathBuf> {
     run(command(root).args(["build", "--quiet", "--locked", "--profile", profile]).args(what))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join(if profile == "dev" { "debug" } else { profile }))
+    Ok(target(root).join(if profile == "dev" { "debug" } else { profile }))
+}
+
+/// The folder of what is built.
+pub(crate) fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
 }
 
 /// Runs a command whose output is for people.

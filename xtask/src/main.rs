@@ -1,4 +1,4 @@
-//! The project's own chores, as one program: `cargo xtask guard | instructions | bench | soak`.
+//! The project's own chores, as one program: `cargo xtask guard | instructions | bench | soak | release`.
 #![expect(clippy::print_stdout, reason = "a program for people at a terminal")]
 #![expect(clippy::disallowed_methods, reason = "benches run on the real clock")]
 
@@ -12,6 +12,7 @@ mod cargo;
 mod documents;
 mod guard;
 mod instructions;
+mod release;
 mod soak;
 
 /// Chores of the Tidegate project.
@@ -35,6 +36,8 @@ enum Chore {
     /// Lets endpoints fail, or clients be slow, under load, and tells what others notice of it
     #[command(subcommand)]
     Soak(soak::Kind),
+    /// Builds the gateway as it is published: by counts of which way its code goes under the loads of the bench
+    Release(release::Options),
 }
 
 fn main() -> Result<()> {
@@ -45,6 +48,7 @@ fn main() -> Result<()> {
         Chore::Instructions(options) => instructions::run(&root, &options),
         Chore::Bench(options) => bench::run(&root, &options),
         Chore::Soak(kind) => soak::run(&root, &kind),
+        Chore::Release(options) => release::run(&root, &options),
     }
 }
 

@@ -51,8 +51,8 @@ pub(crate) struct Options {
     /// Put the result into docs/performance.md and README.md
     #[arg(long)]
     write: bool,
-    /// What is built is built so; `quick` spares time while developing
-    #[arg(long, value_name = "PROFILE", default_value = "release")]
+    /// What is built is built so; `quick` spares time while developing, `published` builds the gateway as `cargo xtask release` does
+    #[arg(long, value_name = "PROFILE", default_value = "published")]
     profile: String,
     /// Measure this gateway instead of building one
     #[arg(long, value_name = "PROGRAM")]
@@ -74,6 +74,25 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
         report::write_into(&root.join("docs/performance.md"), &text)?;
         report::write_into(&root.join("README.md"), &report.summary())?;
     }
+    Ok(())
+}
+
+/// Gives a gateway that counts which way its code goes every kind of work to do.
+pub(crate) fn train(root: &Path, gateway: &Path, seconds: u32) -> Result<()> {
+    let works = work::ALL.iter().filter(|work| matches!(work.measure, Measure::Cpu(_) | Measure::Latency));
+    let options = Options {
+        rounds: 1,
+        seconds,
+        only: works.map(|work| work.key.to_owned()).collect(),
+        subjects: vec![report::GATEWAY.to_owned()],
+        write: false,
+        profile: "release".to_owned(),
+        gateway: Some(gateway.to_path_buf()),
+    };
+    let mut report = Report::new(machine::facts()?, Vec::new());
+    Bench::prepare(root, &options)?.round(0, &mut report)?;
+    let failures = report.failures();
+    ensure!(failures.is_empty(), "requests failed, so the counts would be of failures:\n{}", failures.join("\n"));
     Ok(())
 }
 
