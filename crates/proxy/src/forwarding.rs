@@ -58,6 +58,7 @@ pub(crate) async fn forward_to(
         alarm: means.alarm,
         buffers: &live.worker.buffers,
         dice: &live.worker.means.dice,
+        bursts: &live.worker.means.bursts,
         choice,
         retry: retry(route, config),
         moves_on: false,

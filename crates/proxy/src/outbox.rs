@@ -29,10 +29,6 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn with_buffer(buffer: Vec<u8>) -> Self {
-        Self { front: buffer, ..Self::default() }
-    }
-
     /// True when nothing waits, neither here nor in the connection.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {

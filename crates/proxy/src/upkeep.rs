@@ -161,7 +161,7 @@ async fn keep(
     mut received: mpsc::UnboundedReceiver<Arc<Snapshot>>,
 ) {
     let buffers = Rc::new(Buffers::new(snapshot.config.server.buffers));
-    let means = Means { clock, net: Rc::new(Net::System), buffers, dice: Rc::default() };
+    let means = Means { clock, net: Rc::new(Net::System), buffers, dice: Rc::default(), bursts: Rc::default() };
     let mut upkeep = Upkeep::new(means, upstreams, workers);
     upkeep.adopt(&snapshot);
     drop(snapshot);

@@ -14,6 +14,7 @@ use tidegate_core::cluster::Outcome;
 use tidegate_core::rejection::{Rejection, RejectionKind};
 use tidegate_http1::{RequestHead, ResponseHead};
 
+use super::line::Bursts;
 use super::means::Means;
 use crate::alarm::Alarm;
 use crate::buffers::Buffers;
@@ -51,6 +52,7 @@ pub(crate) struct Attempt<'a> {
     pub(crate) alarm: &'a SharedAlarm,
     pub(crate) buffers: &'a Rc<Buffers>,
     pub(crate) dice: &'a RefCell<fastrand::Rng>,
+    pub(crate) bursts: &'a Bursts,
     /// What may keep the request with one endpoint.
     pub(crate) choice: Choice,
     /// Whether it may be tried again, and how; `None` is once.
@@ -88,7 +90,7 @@ impl<'a> Attempt<'a> {
         timeouts: config::ServiceTimeouts,
         (means, alarm): (&'a Means, &'a SharedAlarm),
     ) -> Self {
-        let Means { clock, net, buffers, dice } = means;
+        let Means { clock, net, buffers, dice, bursts } = means;
         let now = clock.now();
         Self {
             head,
@@ -107,6 +109,7 @@ impl<'a> Attempt<'a> {
             alarm,
             buffers,
             dice,
+            bursts,
             choice: Choice::default(),
             retry: None,
             moves_on: false,

@@ -57,6 +57,7 @@ pub(crate) async fn open(endpoint: &Rc<Endpoint>, how: How<'_>, permit: Permit) 
     if http2 {
         Session::open(stream, Rc::clone(endpoint), permit, how.clock).await.map(Opened::Http2).map_err(Failure::Connect)
     } else {
-        Ok(Opened::Http1(Connection::new(stream, Rc::clone(endpoint), permit, how.clock.now())))
+        let connection = Connection::new(stream, Rc::clone(endpoint), permit, how.clock.now());
+        Ok(Opened::Http1(Box::new(connection)))
     }
 }

@@ -1,6 +1,7 @@
 //! An HTTP/1 connection to an endpoint: one exchange at a time, strict about what comes back, and reused only if nothing
 //! surprising happened on it.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -21,6 +22,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::attempt::{Attempt, Failure, Reply, SharedAlarm, Tunnel};
 use super::endpoint::{Endpoint, Permit};
+use super::line::Line;
 use super::sender::{SendError, Sender, Sending};
 use super::waiting::Waiting;
 use crate::buffers::Buffers;
@@ -36,7 +38,7 @@ const INTERIM_AT_MOST: u32 = 16;
 
 /// An open connection.
 pub(crate) struct Connection {
-    io: Io,
+    line: Rc<RefCell<Line>>,
     inbox: BytesMut,
     /// When it was opened.
     pub(crate) born: Instant,
@@ -47,8 +49,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(io: Io, endpoint: Rc<Endpoint>, permit: Permit, born: Instant) -> Box<Self> {
-        Box::new(Self { io, inbox: BytesMut::new(), born, requests: 0, endpoint, permit })
+    pub(crate) fn new(io: Io, endpoint: Rc<Endpoint>, permit: Permit, born: Instant) -> Self {
+        let line = Rc::new(RefCell::new(Line::new(io)));
+        Self { line, inbox: BytesMut::new(), born, requests: 0, endpoint, permit }
     }
 
     /// True if the peer neither closed the connection nor sent anything while it was idle: whatever it sent was not asked
@@ -58,7 +61,8 @@ impl Connection {
         let mut buffer = ReadBuf::new(&mut byte);
         let mut cx = Context::from_waker(std::task::Waker::noop());
         // Outside the runtime's cooperative budget, which would answer "not yet" for a task that has used it up.
-        let read = std::future::poll_fn(|cx| Pin::new(&mut self.io).poll_read(cx, &mut buffer));
+        let line = &mut *self.line.borrow_mut();
+        let read = std::future::poll_fn(|cx| Pin::new(&mut line.io).poll_read(cx, &mut buffer));
         std::pin::pin!(tokio::task::unconstrained(read)).poll(&mut cx).is_pending()
     }
 
@@ -68,17 +72,24 @@ impl Connection {
         self.permit.work();
         let body = std::mem::take(&mut attempt.body);
         let framing = request_framing(attempt.head, &body);
-        let mut head = attempt.buffers.take_out();
-        encode_head(&mut head, attempt, framing, self.endpoint.authority());
+        self.write_head(attempt, framing);
         let mut awaiting = Awaiting {
-            sender: Sender::new(head, body, framing),
+            sender: Sender::new(body, framing),
             send_error: None,
             reader: HeadReader::default(),
             head: attempt.buffers.take_reply(),
             interim: 0,
             waiting: Waiting::default(),
         };
-        let_others_go_first().await;
+        if awaiting.sender.has_ended() {
+            let owner = std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+            if let Some(burst) = attempt.bursts.leave(&self.line, owner) {
+                let_others_go_first().await;
+                drop(burst);
+            }
+        } else {
+            let_others_go_first().await;
+        }
         let received = std::future::poll_fn(|cx| awaiting.poll(&mut self, attempt, cx)).await;
         match received {
             Ok(()) => self.reply(attempt, &mut awaiting),
@@ -90,19 +101,27 @@ impl Connection {
         }
     }
 
+    /// Writes the request's head into the outbox, which is empty.
+    fn write_head(&self, attempt: &Attempt<'_>, framing: Framing) {
+        let line = &mut *self.line.borrow_mut();
+        line.sent = 0;
+        if line.outbox.is_spare() {
+            line.outbox.lend(attempt.buffers.take_out());
+        }
+        encode_head(line.outbox.tail(), attempt, framing, self.endpoint.authority());
+    }
+
     fn reply(mut self: Box<Self>, attempt: &Attempt<'_>, awaiting: &mut Awaiting) -> Result<Reply, Failure> {
         let (head, sender) = (std::mem::take(&mut awaiting.head), &mut awaiting.sender);
         let now = attempt.clock.now();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(tunnel(*self, head, now));
+            return tunnel(*self, head, now);
         }
         let method = &attempt.head.method;
         let framing = response_framing(method, &head).map_err(|error| Failure::Malformed(error.to_string().into()))?;
         let reusable = response_keep_alive(&head, framing);
-        if sender.is_done()
-            && let Some(body) = self.whole_body(framing)
-        {
-            attempt.buffers.put_out(sender.take_buffer());
+        let sent = sender.is_done(&self.line.borrow());
+        if sent && let Some(body) = self.whole_body(framing) {
             if reusable {
                 self.retire(now, attempt.buffers);
             }
@@ -111,7 +130,7 @@ impl Connection {
         let streaming = forward::is_stream(&head.fields);
         let body = Body::stream(ReplyBody {
             connection: Some(self),
-            sender: (!sender.is_done()).then(|| sender.take()),
+            sender: (!sent).then(|| sender.take()),
             request_failed: None,
             length: match framing {
                 Framing::Length(length) => Some(length),
@@ -147,16 +166,20 @@ impl Connection {
         if self.inbox.is_empty() {
             self.permit.rest();
             buffers.put(std::mem::take(&mut self.inbox));
+            buffers.put_out(self.line.borrow_mut().outbox.take_buffer());
             let endpoint = Rc::clone(&self.endpoint);
             endpoint.give_back(self, now);
         }
     }
 }
 
-fn tunnel(connection: Connection, head: ResponseHead, at: Instant) -> Reply {
-    let Connection { io, inbox, permit, .. } = connection;
-    let tunnel = Box::new(Tunnel { io, early: inbox, hold: Box::new(permit) });
-    Reply { head, body: Body::empty(), tunnel: Some(tunnel), at }
+fn tunnel(connection: Connection, head: ResponseHead, at: Instant) -> Result<Reply, Failure> {
+    let Connection { line, inbox, permit, .. } = connection;
+    let Some(line) = Rc::into_inner(line) else {
+        return Err(Failure::Malformed("it switched protocols before it got the request".into()));
+    };
+    let tunnel = Box::new(Tunnel { io: line.into_inner().io, early: inbox, hold: Box::new(permit) });
+    Ok(Reply { head, body: Body::empty(), tunnel: Some(tunnel), at })
 }
 
 fn request_framing(head: &RequestHead, body: &Body) -> Framing {
@@ -217,14 +240,20 @@ impl Awaiting {
             if connection.inbox.capacity() == 0 {
                 connection.inbox = attempt.buffers.take();
             }
-            match read_some(&mut connection.io, &mut connection.inbox, attempt.buffers.head(), cx) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(self.broken(io::ErrorKind::UnexpectedEof.into()))),
-                Poll::Ready(Ok(_)) => self.waiting.reply_moved(),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.broken(error))),
+            let read =
+                read_some(&mut connection.line.borrow_mut().io, &mut connection.inbox, attempt.buffers.head(), cx);
+            let failed = match read {
+                Poll::Ready(Ok(0)) => io::ErrorKind::UnexpectedEof.into(),
+                Poll::Ready(Ok(_)) => {
+                    self.waiting.reply_moved();
+                    continue;
+                }
+                Poll::Ready(Err(error)) => error,
                 Poll::Pending => {
                     return self.waiting.poll(sending, attempt, cx).map(Err);
                 }
-            }
+            };
+            return Poll::Ready(Err(self.broken(failed, &connection.line.borrow())));
         }
     }
 
@@ -233,8 +262,9 @@ impl Awaiting {
         if self.send_error.is_some() {
             return Ok(Sending::Done);
         }
-        let before = self.sender.sent;
-        let sending = match self.sender.poll(&mut connection.io, cx) {
+        let line = &mut *connection.line.borrow_mut();
+        let before = line.sent;
+        let sending = match self.sender.poll(line, cx) {
             Ok(sending) => sending,
             Err(SendError::Body(error)) => return Err(Failure::Request(error)),
             Err(SendError::Io(error)) => {
@@ -242,7 +272,7 @@ impl Awaiting {
                 Sending::Done
             }
         };
-        if self.sender.sent != before {
+        if line.sent != before {
             self.waiting.request_moved();
         }
         Ok(sending)
@@ -259,7 +289,7 @@ impl Awaiting {
             connection.inbox.advance(length);
             self.reader = HeadReader::default();
             match self.head.status {
-                StatusCode::SWITCHING_PROTOCOLS if self.was_asked_for(attempt) => return Ok(true),
+                StatusCode::SWITCHING_PROTOCOLS if self.was_asked_for(connection, attempt) => return Ok(true),
                 StatusCode::SWITCHING_PROTOCOLS => {
                     return Err(Failure::Malformed("it switched to a protocol that nobody asked for".into()));
                 }
@@ -281,15 +311,15 @@ impl Awaiting {
         }
     }
 
-    fn was_asked_for(&self, attempt: &Attempt<'_>) -> bool {
+    fn was_asked_for(&self, connection: &Connection, attempt: &Attempt<'_>) -> bool {
         let mut named = self.head.fields.tokens(Known::Upgrade);
         let (first, more) = (named.next(), named.next());
         let asked = attempt.upgrade.zip(first).is_some_and(|(wish, name)| name.eq_ignore_ascii_case(wish.as_bytes()));
-        asked && more.is_none() && self.sender.is_done()
+        asked && more.is_none() && self.sender.is_done(&connection.line.borrow())
     }
 
-    fn broken(&mut self, error: io::Error) -> Failure {
-        Failure::Broken { error: self.send_error.take().unwrap_or(error), sent: self.sender.sent > 0 }
+    fn broken(&mut self, error: io::Error, line: &Line) -> Failure {
+        Failure::Broken { error: self.send_error.take().unwrap_or(error), sent: line.sent > 0 }
     }
 }
 
@@ -331,7 +361,9 @@ impl Stream for ReplyBody {
                 Ok(BodyEvent::NeedMore) => {}
                 Err(_) => return self.fail(BodyError::UpstreamAborted),
             }
-            match read_some(&mut connection.io, &mut connection.inbox, self.buffers.body(self.length), cx) {
+            let room = self.buffers.body(self.length);
+            let read = read_some(&mut connection.line.borrow_mut().io, &mut connection.inbox, room, cx);
+            match read {
                 Poll::Ready(Ok(0)) if self.reader.finish().is_ok() => {
                     self.connection = None;
                     return Poll::Ready(None);
@@ -345,9 +377,12 @@ impl Stream for ReplyBody {
 
     fn poll_progress(&mut self, cx: &mut Context<'_>) {
         let (Some(sender), Some(connection)) = (&mut self.sender, &mut self.connection) else { return };
-        let before = sender.sent;
-        let polled = sender.poll(&mut connection.io, cx);
-        if sender.sent != before || matches!(polled, Ok(Sending::AwaitsBody)) {
+        let mut line = connection.line.borrow_mut();
+        let before = line.sent;
+        let polled = sender.poll(&mut line, cx);
+        let moved = line.sent != before;
+        drop(line);
+        if moved || matches!(polled, Ok(Sending::AwaitsBody)) {
             // Who still takes the request, or waits for it, need not reply yet.
             self.silent_since = None;
         }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use tidegate_core::clock::Clock;
 
+use super::line::Bursts;
 use crate::buffers::Buffers;
 use crate::net::Net;
 
@@ -15,4 +16,5 @@ pub(crate) struct Means {
     pub(crate) net: Rc<Net>,
     pub(crate) buffers: Rc<Buffers>,
     pub(crate) dice: Rc<RefCell<fastrand::Rng>>,
+    pub(crate) bursts: Rc<Bursts>,
 }

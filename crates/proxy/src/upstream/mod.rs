@@ -8,6 +8,7 @@ pub(crate) mod discovery;
 pub(crate) mod endpoint;
 mod http1;
 mod http2;
+pub(crate) mod line;
 pub(crate) mod means;
 pub(crate) mod probe;
 mod sender;

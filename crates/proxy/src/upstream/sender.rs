@@ -6,20 +6,17 @@ use std::task::{Context, Poll};
 use tidegate_core::body::{Body, BodyError, Frame};
 use tidegate_http1::{BodyWriter, Fields, Framing, WrongLength};
 
-use crate::io::Io;
+use super::line::Line;
 use crate::outbox::Outbox;
 
 /// A request on its way out.
 pub(crate) struct Sender {
-    outbox: Outbox,
     body: Body,
     writer: BodyWriter,
     /// The last bytes of the request are in the outbox.
     ended: bool,
     /// No frame was asked for yet: the head waits for the first, so that both leave in one write.
     fresh: bool,
-    /// Bytes that the connection took.
-    pub(crate) sent: usize,
 }
 
 /// Why a request could not be sent to its end.
@@ -40,25 +37,25 @@ pub(crate) enum Sending {
 }
 
 impl Sender {
-    /// `head` holds the encoded head, framing and all.
-    pub(crate) fn new(head: Vec<u8>, body: Body, framing: Framing) -> Self {
+    /// The head lies in the line's outbox already, framing and all.
+    pub(crate) fn new(body: Body, framing: Framing) -> Self {
         let ended = body.is_end() && matches!(framing, Framing::None | Framing::Length(0));
-        Self { outbox: Outbox::with_buffer(head), body, writer: BodyWriter::new(framing), ended, fresh: true, sent: 0 }
+        Self { body, writer: BodyWriter::new(framing), ended, fresh: true }
+    }
+
+    /// True once the last bytes of the request are in the line's outbox.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// True once every byte was taken by the connection.
-    pub(crate) fn is_done(&self) -> bool {
-        self.ended && self.outbox.is_empty()
-    }
-
-    /// The head's buffer, for reuse, once all is sent.
-    pub(crate) fn take_buffer(&mut self) -> Vec<u8> {
-        self.outbox.take_buffer()
+    pub(crate) fn is_done(&self, line: &Line) -> bool {
+        self.ended && line.outbox.is_empty()
     }
 
     /// What is still to be sent; nothing is left here.
     pub(crate) fn take(&mut self) -> Self {
-        std::mem::replace(self, Self::new(Vec::new(), Body::empty(), Framing::None))
+        std::mem::replace(self, Self::new(Body::empty(), Framing::None))
     }
 
     /// The body, if nothing of it was taken yet.
@@ -67,10 +64,11 @@ impl Sender {
     }
 
     /// Sends what can be sent now. An error ends the sending for good.
-    pub(crate) fn poll(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Result<Sending, SendError> {
+    pub(crate) fn poll(&mut self, line: &mut Line, cx: &mut Context<'_>) -> Result<Sending, SendError> {
         loop {
-            let awaits_body = !self.ended && (self.fresh || self.outbox.is_empty()) && self.poll_body(cx)?.is_pending();
-            match self.outbox.poll_flush(io, cx, &mut self.sent) {
+            let next = !self.ended && (self.fresh || line.outbox.is_empty());
+            let awaits_body = next && self.poll_body(&mut line.outbox, cx)?.is_pending();
+            match line.poll_flush(cx) {
                 Poll::Ready(Ok(())) if self.ended => return Ok(Sending::Done),
                 Poll::Ready(Ok(())) if awaits_body => return Ok(Sending::AwaitsBody),
                 Poll::Ready(Ok(())) => {}
@@ -80,21 +78,21 @@ impl Sender {
         }
     }
 
-    fn poll_body(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, SendError> {
+    fn poll_body(&mut self, outbox: &mut Outbox, cx: &mut Context<'_>) -> Result<Poll<()>, SendError> {
         self.fresh = false;
         match self.body.poll_frame(cx) {
             Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(Some(Ok(Frame::Data(data)))) => drop(self.outbox.frame(&mut self.writer, data)?),
-            Poll::Ready(Some(Ok(Frame::Trailers(trailers)))) => self.end(Some(&trailers))?,
+            Poll::Ready(Some(Ok(Frame::Data(data)))) => drop(outbox.frame(&mut self.writer, data)?),
+            Poll::Ready(Some(Ok(Frame::Trailers(trailers)))) => self.end(Some(&trailers), outbox)?,
             Poll::Ready(Some(Err(error))) => return Err(SendError::Body(error)),
-            Poll::Ready(None) => self.end(None)?,
+            Poll::Ready(None) => self.end(None, outbox)?,
         }
         Ok(Poll::Ready(()))
     }
 
-    fn end(&mut self, trailers: Option<&Fields>) -> Result<(), SendError> {
+    fn end(&mut self, trailers: Option<&Fields>, outbox: &mut Outbox) -> Result<(), SendError> {
         self.ended = true;
-        self.writer.finish(trailers, self.outbox.tail())?;
+        self.writer.finish(trailers, outbox.tail())?;
         Ok(())
     }
 }

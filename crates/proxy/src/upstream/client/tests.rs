@@ -28,6 +28,7 @@ fn client(tls: Option<UpstreamTls>) -> (Client, DuplexStream, Arc<ManualClock>) 
         net: Rc::new(Net::Memory(Box::new(move |_| Ok(near.borrow_mut().take().unwrap())))),
         buffers: Rc::new(Buffers::new(sizes)),
         dice: Rc::default(),
+        bursts: Rc::default(),
     };
     let endpoint = config::Endpoint {
         tls: tls.is_some(),

@@ -69,6 +69,7 @@ impl World {
                 net: Rc::new(net),
                 buffers: Rc::new(Buffers::new(config.server.buffers)),
                 dice: Rc::default(),
+                bursts: Rc::default(),
             },
             roots: Rc::default(),
             read: Arc::new(move |path: &Path| {

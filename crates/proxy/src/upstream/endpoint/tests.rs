@@ -53,7 +53,7 @@ fn permit(call: &mut Call<'_>) -> Permit {
 /// An open connection, and its other end.
 fn connection(endpoint: &Rc<Endpoint>, permit: Permit) -> (Box<Connection>, tokio::io::DuplexStream) {
     let (near, far) = tokio::io::duplex(64);
-    (Connection::new(Io::Memory(near), Rc::clone(endpoint), permit, Clock::System.now()), far)
+    (Box::new(Connection::new(Io::Memory(near), Rc::clone(endpoint), permit, Clock::System.now())), far)
 }
 
 #[test]

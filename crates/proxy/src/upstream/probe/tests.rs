@@ -75,7 +75,7 @@ fn tell_at<F: Future<Output = ()>>(
         let (told, time) = (Rc::clone(&results), Clock::Manual(Arc::clone(&clock)));
         let buffers = Rc::new(Buffers::new(loaded.config.server.buffers));
         let watching = spawn_local(async move {
-            let means = Means { clock: time, net: Rc::new(net), buffers, dice: Rc::default() };
+            let means = Means { clock: time, net: Rc::new(net), buffers, dice: Rc::default(), bursts: Rc::default() };
             let means = Context { service: &service, tls: tls.as_ref(), means: &means };
             let endpoint = service.endpoints.first().unwrap();
             watch(&check, endpoint, means, 1, |result| told.borrow_mut().push(result)).await;
