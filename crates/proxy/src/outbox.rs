@@ -12,6 +12,9 @@ use tokio::io::AsyncWrite;
 /// Frames up to this size are copied behind the head, which is cheaper than a vectored write.
 const COPY_UP_TO: usize = 8 * 1024;
 
+/// Small frames are gathered up to this, in bytes.
+const GATHERED: usize = 16 * 1024;
+
 /// Bytes on their way out.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -61,6 +64,11 @@ impl Outbox {
         } else {
             &mut self.back
         }
+    }
+
+    /// Whether another frame may join what waits.
+    pub(crate) fn has_room(&self) -> bool {
+        self.data.is_empty() && self.back_sent == self.back.len() && self.front.len() < GATHERED
     }
 
     /// Appends a body frame with what the framing wants around it. A large one is not copied, and must then be the last until

@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::attempt::{Attempt, Failure, Reply, SharedAlarm, Tunnel};
 use super::endpoint::{Endpoint, Permit};
-use super::line::Line;
+use super::line::{Bursts, Line};
 use super::sender::{SendError, Sender, Sending};
 use super::waiting::Waiting;
 use crate::buffers::Buffers;
@@ -81,15 +81,7 @@ impl Connection {
             interim: 0,
             waiting: Waiting::default(),
         };
-        if awaiting.sender.has_ended() {
-            let owner = std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-            if let Some(burst) = attempt.bursts.leave(&self.line, owner) {
-                let_others_go_first().await;
-                drop(burst);
-            }
-        } else {
-            let_others_go_first().await;
-        }
+        self.depart(&mut awaiting.sender, attempt.bursts).await?;
         let received = std::future::poll_fn(|cx| awaiting.poll(&mut self, attempt, cx)).await;
         match received {
             Ok(()) => self.reply(attempt, &mut awaiting),
@@ -98,6 +90,29 @@ impl Connection {
                 attempt.body = awaiting.sender.into_untouched_body().unwrap_or_default();
                 Err(failure)
             }
+        }
+    }
+
+    /// Lets the request leave together with those of others, as far as it is here. One that is here as a whole is left to the burst.
+    async fn depart(&self, sender: &mut Sender, bursts: &Bursts) -> Result<(), Failure> {
+        let owner = std::future::poll_fn(|cx| {
+            let filled = sender.fill(&mut self.line.borrow_mut().outbox, cx);
+            Poll::Ready(filled.map(|_| sender.has_ended().then(|| cx.waker().clone())))
+        });
+        match owner.await {
+            Ok(Some(owner)) => {
+                if let Some(burst) = bursts.leave(&self.line, owner) {
+                    let_others_go_first().await;
+                    drop(burst);
+                }
+                Ok(())
+            }
+            Ok(None) => {
+                let_others_go_first().await;
+                Ok(())
+            }
+            Err(SendError::Body(error)) => Err(Failure::Request(error)),
+            Err(SendError::Io(error)) => Err(Failure::Broken { error, sent: false }),
         }
     }
 

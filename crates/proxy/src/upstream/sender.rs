@@ -67,7 +67,7 @@ impl Sender {
     pub(crate) fn poll(&mut self, line: &mut Line, cx: &mut Context<'_>) -> Result<Sending, SendError> {
         loop {
             let next = !self.ended && (self.fresh || line.outbox.is_empty());
-            let awaits_body = next && self.poll_body(&mut line.outbox, cx)?.is_pending();
+            let awaits_body = next && self.fill(&mut line.outbox, cx)?.is_pending();
             match line.poll_flush(cx) {
                 Poll::Ready(Ok(())) if self.ended => return Ok(Sending::Done),
                 Poll::Ready(Ok(())) if awaits_body => return Ok(Sending::AwaitsBody),
@@ -76,6 +76,20 @@ impl Sender {
                 Poll::Pending => return Ok(Sending::AwaitsUpstream),
             }
         }
+    }
+
+    /// Takes frames of the body as long as there are some and they are small, so that they leave in one write, the first ones together
+    /// with the head. Pending if the next one is awaited.
+    ///
+    /// # Errors
+    /// The body failed, or is not as long as it was said to be.
+    pub(crate) fn fill(&mut self, outbox: &mut Outbox, cx: &mut Context<'_>) -> Result<Poll<()>, SendError> {
+        while !self.ended && outbox.has_room() {
+            if self.poll_body(outbox, cx)?.is_pending() {
+                return Ok(Poll::Pending);
+            }
+        }
+        Ok(Poll::Ready(()))
     }
 
     fn poll_body(&mut self, outbox: &mut Outbox, cx: &mut Context<'_>) -> Result<Poll<()>, SendError> {
@@ -101,5 +115,52 @@ impl From<WrongLength> for SendError {
     /// A client that promised another length than it sent.
     fn from(_: WrongLength) -> Self {
         Self::Body(BodyError::ClientMalformed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use bytes::Bytes;
+    use tidegate_core::body::Stream;
+
+    use super::*;
+
+    /// Frames that are there, and then more to come.
+    struct Frames(VecDeque<Bytes>);
+
+    impl Stream for Frames {
+        fn poll_frame(&mut self, _: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+            self.0.pop_front().map_or(Poll::Pending, |data| Poll::Ready(Some(Ok(Frame::Data(data)))))
+        }
+    }
+
+    fn filled(frames: &[Bytes], framing: Framing) -> (Outbox, bool, bool) {
+        let body = Body::stream(Frames(frames.iter().cloned().collect()));
+        let (mut sender, mut outbox) = (Sender::new(body, framing), Outbox::default());
+        outbox.tail().extend_from_slice(b"head ");
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let waits = sender.fill(&mut outbox, &mut cx).unwrap().is_pending();
+        (outbox, waits, sender.has_ended())
+    }
+
+    #[test]
+    fn small_frames_that_are_there_leave_with_the_head() {
+        let frames = ["one ", "two ", "three"].map(Bytes::from);
+        let (mut outbox, waits, _) = filled(&frames, Framing::Length(100));
+        assert_eq!(outbox.tail(), b"head one two three");
+        assert!(waits, "the rest of the body is awaited");
+    }
+
+    #[test]
+    fn no_more_is_taken_than_is_worth_gathering() {
+        let frame = Bytes::from(vec![b'x'; 6000]);
+        let (mut outbox, waits, ended) = filled(&vec![frame; 9], Framing::Length(54_000));
+        assert_eq!(outbox.tail().len(), "head ".len() + 3 * 6000);
+        assert!(!waits && !ended);
+        let large = Bytes::from(vec![b'x'; 60_000]);
+        let (outbox, waits, _) = filled(&[large.clone(), large], Framing::Length(120_000));
+        assert!(!outbox.has_room() && !waits, "a large one is not copied, and nothing follows it");
     }
 }
