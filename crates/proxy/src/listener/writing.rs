@@ -89,13 +89,17 @@ impl Writing {
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>, wire: &RefCell<Wire>) -> Poll<Result<(), Written>> {
-        // One frame at a time: what the client does not take is not read from the service either.
+        // What the client does not take is not read from the service either.
         if self.ended || self.asked && !wire.borrow().outbox.is_empty() {
             return Poll::Ready(Ok(()));
         }
         self.asked = true;
-        let frame = ready!(self.body.poll_frame(cx));
-        Poll::Ready(self.take(frame, &mut wire.borrow_mut()))
+        // Small frames that are there leave in one write, the first ones together with the head.
+        while !self.ended && wire.borrow().outbox.has_room() {
+            let frame = ready!(self.body.poll_frame(cx));
+            self.take(frame, &mut wire.borrow_mut())?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn take(&mut self, frame: Option<Result<Frame, BodyError>>, wire: &mut Wire) -> Result<(), Written> {
