@@ -9,7 +9,7 @@ use super::signing_key::{Algorithm, SigningKey};
 const MOST_KEYS: usize = 100;
 
 /// Bytes of a JWK set.
-pub(crate) const MOST_BYTES: usize = 256 * 1024;
+const MOST_BYTES: usize = 256 * 1024;
 
 /// Keys, of which one may have signed a token.
 pub(crate) struct KeySet {
