@@ -51,7 +51,7 @@ impl Numbers {
 pub(crate) struct Fetching<'a> {
     of: Published<'a>,
     /// The answer that was taken over last.
-    known: Bytes,
+    known: Option<Bytes>,
     /// In all.
     failures: f64,
     /// Since the last success.
@@ -61,7 +61,7 @@ pub(crate) struct Fetching<'a> {
 impl<'a> Fetching<'a> {
     /// Nothing was fetched yet.
     pub(crate) fn new(of: Published<'a>) -> Self {
-        Self { of, known: Bytes::new(), failures: 0.0, failed: 0 }
+        Self { of, known: None, failures: 0.0, failed: 0 }
     }
 
     /// Fetches once. An answer that is not the same as before is for `take_over`.
@@ -74,8 +74,8 @@ impl<'a> Fetching<'a> {
         take_over: impl FnOnce(&[u8]) -> Result<(), String>,
     ) -> Result<(), (String, u32)> {
         let done = match self.of.fetch(world).await {
-            Ok(body) if body == self.known => Ok(()),
-            Ok(body) => take_over(&body).map(|()| self.known = body),
+            Ok(body) if self.known.as_ref() == Some(&body) => Ok(()),
+            Ok(body) => take_over(&body).map(|()| self.known = Some(body)),
             Err(reason) => Err(reason),
         };
         if done.is_ok() {

@@ -292,6 +292,20 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_answer_is_a_failure_the_first_time_too() {
+        let (provider, gauges) = (Provider::default(), Gauges::default());
+        let (world, keys) = (provider.world(), Keys::fetched(source(), &gauges));
+        let mut jobs = vec![keys.run(&world)];
+        *provider.publishes.borrow_mut() = Some(String::new());
+        world.turn(&mut jobs);
+        assert_eq!(shown(&gauges), [1.0, 0.0]);
+        provider.publish(&["a"]);
+        world.advance(Duration::from_secs(2));
+        world.turn(&mut jobs);
+        assert!(knows(&keys, "a"));
+    }
+
+    #[test]
     fn a_thousand_callers_with_unknown_keys_cause_one_fetch() {
         let provider = Provider::default();
         let (world, keys) = (provider.world(), Keys::fetched(source(), &Gauges::default()));
