@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::memory::{Flight, Memory, Turn};
 use self::tally::Tally;
-pub(super) use self::terms::{RetryFile, Terms, TermsFile};
+pub(super) use self::terms::{RetryFile, Terms, TermsFile, asking_file};
 use crate::policy::Setup;
 use crate::shared::moment::Origin;
 use crate::shared::waiting::within;
