@@ -31,8 +31,8 @@ impl Route {
         let source = files.clone().with(file, config);
         let loaded = load(&Inputs { file, source: &source, env: &[], vocabulary: &VOCABULARY });
         let config = loaded.map_err(|failure| anyhow!("{:?}", failure.problems))?.config;
-        let built = TABLE.build(&config, &Arc::new(Shared::default()));
-        let (policies, _) = built.map_err(|problems| anyhow!("{problems:?}"))?;
+        let (policies, found) = TABLE.build(&config, &Arc::new(Shared::default()));
+        let (policies, _) = found.into_result(policies).map_err(|problems| anyhow!("{problems:?}"))?;
         let request = format!(
             "GET /orders/1234 HTTP/1.1\r\nHost: api.example.com\r\nUser-Agent: wrk/4\r\nAccept: */*\r\n{field}\r\n\r\n"
         );

@@ -5,9 +5,10 @@ mod guarded;
 mod record;
 
 use std::fmt;
+use std::future::poll_fn;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tidegate_http1::Fields;
 
 pub use guarded::GuardedBody;
@@ -143,6 +144,34 @@ impl Body {
                 polled
             }
         }
+    }
+
+    /// The next piece of data; `None` at the end. Trailers are passed over.
+    ///
+    /// # Errors
+    /// The body ended early.
+    pub async fn data(&mut self) -> Result<Option<Bytes>, BodyError> {
+        while let Some(frame) = poll_fn(|cx| self.poll_frame(cx)).await {
+            if let Frame::Data(data) = frame? {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All the data that is left; `None` if that is more than `most` bytes.
+    ///
+    /// # Errors
+    /// The body ended early.
+    pub async fn collect(&mut self, most: usize) -> Result<Option<Bytes>, BodyError> {
+        let mut all = BytesMut::new();
+        while let Some(data) = self.data().await? {
+            if all.len() + data.len() > most {
+                return Ok(None);
+            }
+            all.extend_from_slice(&data);
+        }
+        Ok(Some(all.freeze()))
     }
 
     /// See [`Stream::poll_progress`].

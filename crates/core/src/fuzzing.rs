@@ -45,9 +45,24 @@ pub fn path(bytes: &[u8]) {
     assert!(path.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'\\')), "{path}");
     assert!(path.split('/').all(|segment| !is_dotted(segment)), "{path}");
     let lower = path.to_ascii_lowercase();
-    for hidden in
-        ["%2e", "%2f", "%5c", "%00", "%0d", "%0a", "%7f", "%252e", "%252f", "%255c", "%2500", "%25252e", "%c0%ae"]
-    {
+    for hidden in [
+        "%2e",
+        "%2f",
+        "%5c",
+        "%00",
+        "%0d",
+        "%0a",
+        "%7f",
+        "%252e",
+        "%252f",
+        "%255c",
+        "%2500",
+        "%25252e",
+        "%c0%ae",
+        "%25c0%ae",
+        "%c0%25ae",
+        "%25c0%25ae",
+    ] {
         assert!(!lower.contains(hidden), "{path}");
     }
 }

@@ -193,8 +193,14 @@ fn push_segment(segment: &[u8], out: &mut String) -> Result<(), PathProblem> {
 
 /// Whether some `%25` hides a byte. Only what is written says so: `%252%45` and `%25%32e` become `%252E` and `%252e`.
 fn hides(written: &str) -> bool {
-    let after = |(at, sign): (usize, &str)| written.as_bytes().get(at + sign.len()..).unwrap_or_default();
-    written.match_indices("%25").any(|found| hides_more(after(found)))
+    written.match_indices('%').any(|(at, _)| {
+        let after = written.as_bytes().get(at + 1..).unwrap_or_default();
+        match decoded_at_last(after) {
+            Some((b'.' | b'/' | b'\\' | b';' | 0..=0x1f | 0x7f, _)) => after.starts_with(b"25"),
+            Some((first, rest)) => is_overlong(first, rest),
+            None => false,
+        }
+    })
 }
 
 /// Writes what `%XX` stands for, `rest` being what follows it.
@@ -203,7 +209,7 @@ fn push_decoded(decoded: u8, rest: &[u8], out: &mut String) -> Result<(), PathPr
         b'/' => Err(PathProblem::EncodedSlash),
         b'\\' => Err(PathProblem::Backslash),
         0..=0x1f | 0x7f => Err(PathProblem::Control),
-        0xc0 | 0xc1 | 0xe0 | 0xf0 if is_overlong(decoded, rest) => Err(PathProblem::HiddenByte),
+        _ if is_overlong(decoded, rest) => Err(PathProblem::HiddenByte),
         _ if is_unreserved(decoded) => {
             out.push(char::from(decoded));
             Ok(())
@@ -215,21 +221,22 @@ fn push_decoded(decoded: u8, rest: &[u8], out: &mut String) -> Result<(), PathPr
     }
 }
 
-/// Whether the text after `%25`, decoded once more (or more often), is a dot, slash, backslash, semicolon or control.
-fn hides_more(mut rest: &[u8]) -> bool {
+/// The byte that the text after a `%` means when it is decoded as often as it is encoded, and what follows it.
+fn decoded_at_last(mut rest: &[u8]) -> Option<(u8, &[u8])> {
     while let Some(after) = rest.strip_prefix(b"25") {
         rest = after;
     }
-    matches!(hex_pair(rest), Some(b'.' | b'/' | b'\\' | b';' | 0..=0x1f | 0x7f))
+    Some((hex_pair(rest)?, rest.get(2..).unwrap_or_default()))
 }
 
-/// Overlong UTF-8 (RFC 3629 3), by which careless decoders were made to see `.` and `/`.
+/// Overlong UTF-8 (RFC 3629 3), by which careless decoders were made to see `.` and `/`; each of its bytes may be encoded more than once.
 fn is_overlong(first: u8, rest: &[u8]) -> bool {
-    let second = rest.strip_prefix(b"%").and_then(hex_pair);
+    let second = || rest.strip_prefix(b"%").and_then(decoded_at_last).map(|(second, _)| second);
     match first {
-        0xc0 | 0xc1 => matches!(second, Some(0x80..=0xbf)),
-        0xe0 => matches!(second, Some(0x80..=0x9f)),
-        _ => matches!(second, Some(0x80..=0x8f)),
+        0xc0 | 0xc1 => matches!(second(), Some(0x80..=0xbf)),
+        0xe0 => matches!(second(), Some(0x80..=0x9f)),
+        0xf0 => matches!(second(), Some(0x80..=0x8f)),
+        _ => false,
     }
 }
 

@@ -38,12 +38,21 @@ pub fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> + Clone {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-/// All values of a cookie, over all `Cookie` fields (RFC 6265 5.4), as they are.
+/// All values of a cookie, as they are.
 pub fn cookies<'a>(fields: &'a Fields, name: &'a str) -> impl Iterator<Item = &'a [u8]> + Clone {
-    fields
-        .values(Known::Cookie)
-        .flat_map(|value| value.split(|&byte| byte == b';'))
-        .filter_map(move |pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+    cookie_pairs(fields).filter_map(move |pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+}
+
+/// All cookies, over all `Cookie` fields (RFC 6265 5.4), as they are: names, each with `=` and a value if it has one.
+pub fn cookie_pairs(fields: &Fields) -> impl Iterator<Item = &[u8]> + Clone {
+    let pairs = fields.values(Known::Cookie).flat_map(|value| value.split(|&byte| byte == b';'));
+    pairs.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty())
+}
+
+/// The name of a cookie, and its value if it has one.
+pub fn split_cookie(pair: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let (name, rest) = pair.split_at(pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len()));
+    (name, rest.strip_prefix(b"="))
 }
 
 /// Decodes a name or value of a query.

@@ -94,7 +94,8 @@ impl Gateway {
         let source = files.clone().with(file, yaml);
         let loaded = load(&Inputs { file, source: &source, env: &[], vocabulary: &VOCABULARY })
             .map_err(|failure| lines(failure.problems.iter()))?;
-        let (policies, warnings) = TABLE.build(&loaded.config, &shared).map_err(|problems| lines(problems.iter()))?;
+        let (policies, found) = TABLE.build(&loaded.config, &shared);
+        let (policies, warnings) = found.into_result(policies).map_err(|problems| lines(problems.iter()))?;
         let warnings = lines(loaded.warnings.iter().chain(warnings.iter()));
         let router = Router::build(&loaded.config.routes).0;
         let client = SocketAddr::from(([192, 0, 2, 1], 50_000));

@@ -62,9 +62,8 @@ impl Snapshot {
         now: Instant,
     ) -> Result<(Self, Problems), Problems> {
         let (router, mut problems) = Router::build(&config.routes);
-        let policies = rules.table.build(config, &rules.shared);
-        let policies = policies.map_or_else(|found| (None, found), |(policies, found)| (Some(policies), found));
-        problems.extend(policies.1);
+        let (policies, found) = rules.table.build(config, &rules.shared);
+        problems.extend(found);
         let mut tls = BTreeMap::new();
         for listener in &config.server.listeners {
             let Some(wanted) = &listener.tls else { continue };
@@ -86,7 +85,6 @@ impl Snapshot {
                 Err(found) => problems.extend(found),
             }
         }
-        let Some(policies) = policies.0.filter(|_| !problems.has_errors()) else { return Err(problems) };
         let limits = &config.server.limits;
         let snapshot = Self {
             revision: last.map_or(1, |last| last.revision + 1),
@@ -100,7 +98,7 @@ impl Snapshot {
             policies,
             tls,
         };
-        Ok((snapshot, problems))
+        problems.into_result(snapshot)
     }
 
     /// Puts it to use: what services share across snapshots is told what it means now.

@@ -2,13 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use tidegate_core::body::{Body, Frame};
+use tidegate_core::body::Body;
 use tidegate_core::policy::{Answer, Call, CallError, Job, Local, World};
 
 use crate::alarm::{Alarm, pause, until};
@@ -176,9 +174,10 @@ async fn ask(service: &Rc<Service>, call: Call<'_>, means: &Means) -> Result<Ans
     attempt.retry = retry;
     let (mut tried, has_begun) = (Tried::default(), Cell::new(false));
     let answered = until(&means.clock, deadline, async {
-        let reply = service.call(&mut attempt, &mut tried).await.map_err(|failure| failed(&failure))?;
+        let mut reply = service.call(&mut attempt, &mut tried).await.map_err(|failure| failed(&failure))?;
         has_begun.set(true);
-        let body = collect(reply.body, most).await?;
+        let body = reply.body.collect(most).await.map_err(|error| CallError::Odd(error.to_string()))?;
+        let body = body.ok_or_else(|| CallError::Odd(format!("the answer is longer than {most} bytes")))?;
         Ok(Answer { status: reply.head.status, fields: reply.head.fields, body })
     });
     answered.await.unwrap_or_else(|| {
@@ -208,19 +207,4 @@ fn failed(failure: &Failure) -> CallError {
         | Failure::GivenUp => CallError::Down,
     };
     error(failure.to_string())
-}
-
-async fn collect(mut body: Body, most: usize) -> Result<Bytes, CallError> {
-    let mut all = BytesMut::new();
-    loop {
-        match poll_fn(|cx| body.poll_frame(cx)).await {
-            Some(Ok(Frame::Data(data))) if all.len() + data.len() > most => {
-                return Err(CallError::Odd(format!("the answer is longer than {most} bytes")));
-            }
-            Some(Ok(Frame::Data(data))) => all.extend_from_slice(&data),
-            Some(Ok(Frame::Trailers(_))) => {}
-            Some(Err(error)) => return Err(CallError::Odd(error.to_string())),
-            None => return Ok(all.freeze()),
-        }
-    }
 }

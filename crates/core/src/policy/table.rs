@@ -11,11 +11,9 @@ use super::{Chain, Job, Shared};
 
 /// All policies that there are.
 pub trait Table: Send + Sync {
-    /// Builds what `config` asks for. It has no effects: work that goes on is in [`Policies::jobs`].
-    ///
-    /// # Errors
-    /// All problems at once. Without errors they are warnings, and part of the result.
-    fn build(&self, config: &Config, shared: &Arc<Shared>) -> Result<(Policies, Problems), Problems>;
+    /// Builds what `config` asks for, and tells all problems at once: with an error among them, nobody may use what was built. It has no
+    /// effects: work that goes on is in [`Policies::jobs`].
+    fn build(&self, config: &Config, shared: &Arc<Shared>) -> (Policies, Problems);
 }
 
 /// The policies that a gateway knows, and what they keep from one configuration to the next.
@@ -64,9 +62,9 @@ impl fmt::Debug for Policies {
 pub struct NoPolicies;
 
 impl Table for NoPolicies {
-    fn build(&self, config: &Config, _: &Arc<Shared>) -> Result<(Policies, Problems), Problems> {
+    fn build(&self, config: &Config, _: &Arc<Shared>) -> (Policies, Problems) {
         let routes = config.routes.iter().map(|_| Arc::default()).collect();
-        Ok((Policies { routes, ..Policies::default() }, Problems::new()))
+        (Policies { routes, ..Policies::default() }, Problems::new())
     }
 }
 

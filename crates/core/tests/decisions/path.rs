@@ -108,6 +108,12 @@ fn ambiguous_paths_are_refused() {
         ("/%c0%af", PathProblem::HiddenByte),
         ("/%e0%80%af", PathProblem::HiddenByte),
         ("/%f0%80%80%ae", PathProblem::HiddenByte),
+        ("/%25c0%25ae%25c0%25ae/", PathProblem::HiddenByte),
+        ("/%25c0%ae", PathProblem::HiddenByte),
+        ("/%c0%25ae", PathProblem::HiddenByte),
+        ("/%2525C1%252525AF", PathProblem::HiddenByte),
+        ("/%25e0%2580%25af", PathProblem::HiddenByte),
+        ("/%25f0%2580%2580%25ae", PathProblem::HiddenByte),
         ("/a/..;/admin", PathProblem::DotParameter),
         ("/a/..;x=1/admin", PathProblem::DotParameter),
         ("/.;/admin", PathProblem::DotParameter),
@@ -132,6 +138,8 @@ fn a_double_encoding_is_refused_however_its_digits_are_written() {
         "/%25%30%30",
         "/%25%32%35%32%65",
         "/%2525%32%65",
+        "/%25%63%30%25%61%65",
+        "/%c0%25%61e",
     ] {
         assert_eq!(canonical(path), Err(PathProblem::HiddenByte), "{path}");
     }
@@ -140,7 +148,9 @@ fn a_double_encoding_is_refused_however_its_digits_are_written() {
 
 #[test]
 fn what_is_no_double_encoding_is_kept() {
-    for path in ["/100%25", "/%25zz", "/%2541", "/%C3%80", "/%E0%A4%A9"] {
+    for path in
+        ["/100%25", "/%25zz", "/%2541", "/%C3%80", "/%E0%A4%A9", "/%25C3%2580", "/%25C0", "/%25C0%25zz", "/%3B%25"]
+    {
         assert_eq!(canonical(path).as_deref(), Ok(path));
     }
 }

@@ -334,6 +334,7 @@ routes: [{{ match: {{ path_prefix: / }}, service: s, auth: keys }}]"
         assert_eq!(sent(&yaml, &format!("GET /a?k%65y={MARY}\nX-Other: 1")), "mary /a X-Other=1");
         assert_eq!(sent(&yaml, &format!("GET /a?x=y\nCookie: a=b; key={MARY}; c=d")), "mary /a?x=y cookie=a=b; c=d");
         assert_eq!(sent(&yaml, &format!("GET /a\nCookie: key={MARY}")), "mary /a");
+        assert_eq!(sent(&yaml, &format!("GET /a\nX-Key: {MARY}\nCookie: key; a")), "mary /a cookie=a");
     }
 
     #[test]

@@ -60,11 +60,7 @@ impl Credential {
             Self::Header(name) => {
                 exchange.head.fields.remove(&**name);
             }
-            Self::Cookie(name) => {
-                if query::cookies(&exchange.head.fields, name).next().is_some() {
-                    remove_cookies(exchange, |cookie| cookie == name.as_bytes());
-                }
-            }
+            Self::Cookie(name) => remove_cookies(exchange, |cookie| cookie == name.as_bytes()),
             Self::Query(name) => remove_parameter(exchange, name),
         }
     }
@@ -86,14 +82,14 @@ pub(crate) fn authorization<'e>(exchange: &'e Exchange, scheme: &str) -> Result<
     Ok(is_meant.then(|| parts.next().unwrap_or_default().trim_ascii()))
 }
 
-/// Takes all cookies out whose name is meant by `is_meant`.
+/// Takes all cookies out whose name is meant by `is_meant`. If there are none, nothing is changed.
 pub(super) fn remove_cookies(exchange: &mut Exchange, is_meant: impl Fn(&[u8]) -> bool) {
     let fields = &mut exchange.head.fields;
-    let name = |pair: &[u8]| pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
-    let is_other = |pair: &&[u8]| !pair.get(..name(pair)).is_some_and(&is_meant);
-    let pairs =
-        fields.values(Known::Cookie).flat_map(|value| value.split(|&byte| byte == b';')).map(<[u8]>::trim_ascii);
-    let kept = pairs.filter(|pair| !pair.is_empty()).filter(is_other).collect::<Vec<_>>().join(&b"; "[..]);
+    let is_meant = |pair: &&[u8]| is_meant(query::split_cookie(pair).0);
+    if !query::cookie_pairs(fields).any(|pair| is_meant(&pair)) {
+        return;
+    }
+    let kept = query::cookie_pairs(fields).filter(|pair| !is_meant(pair)).collect::<Vec<_>>().join(&b"; "[..]);
     fields.remove(Known::Cookie);
     if !kept.is_empty() {
         // Cannot fail: it is made of field values.

@@ -5,14 +5,14 @@ use std::hash::RandomState;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tidegate_config::policy::{Place, Reading};
 use tidegate_config::problem::Path;
 use tidegate_config::value::RequestRate;
-use tidegate_core::limiter::{Keyed, Limit, Now, Store};
+use tidegate_core::limiter::{Keyed, Limit, Store};
 use tidegate_core::policy::World;
 use tidegate_core::rejection::{Rejection, RejectionKind};
 
@@ -90,7 +90,7 @@ pub(super) fn failures(setup: &Setup<'_>) -> Option<Arc<Failures>> {
     }
     let meaning = written.and_then(|written| written.meaning()).copied().unwrap_or(DEFAULT);
     let limit = meaning.limit()?;
-    let origin = setup.shared.keep("origin", Origin::default);
+    let origin = Origin::of(setup.shared);
     let identity = format!("auth_failures {} {}", meaning.rate, meaning.burst);
     Some(setup.shared.keep(identity, || Failures::new(limit, meaning.burst, origin)))
 }
@@ -124,8 +124,8 @@ impl Failures {
     }
 
     /// Counts a credential that proved nothing.
-    pub(super) fn count(&self, client: IpAddr, now: Instant) {
-        let now = self.moment(now);
+    pub(super) fn count(&self, client: IpAddr, world: &dyn World) {
+        let now = self.origin.now(self.counts.limit(), world);
         self.latest.fetch_max(now.mono.0.saturating_add(1), Relaxed);
         self.counts.decide(&network(client), 1, now);
     }
@@ -133,7 +133,7 @@ impl Failures {
     /// What is said to those who have tried too often.
     pub(super) fn refusal(&self, client: IpAddr, world: &dyn World) -> Option<Rejection> {
         let latest = self.latest.load(Relaxed).checked_sub(1)?;
-        let now = self.moment(world.now());
+        let now = self.origin.now(self.counts.limit(), world);
         if Duration::from_nanos(now.mono.0.saturating_sub(latest)) > self.memory {
             return None;
         }
@@ -146,10 +146,6 @@ impl Failures {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         let detail = "Too many failed attempts";
         Some(Rejection::new(RejectionKind::TooManyRequests, "too_many_failures", detail).retry_after(seconds.max(1)))
-    }
-
-    fn moment(&self, now: Instant) -> Now {
-        Now { mono: self.origin.since(now), wall: Duration::ZERO }
     }
 }
 

@@ -228,7 +228,7 @@ impl Authenticate {
         (exchange, world): (&Exchange, &dyn World),
     ) -> ControlFlow<Verdict> {
         if let Some(failures) = &self.failures {
-            failures.count(exchange.client, world.now());
+            failures.count(exchange.client, world);
         }
         asking.refused.get_or_insert(rejection);
         match self.bad {

@@ -182,12 +182,8 @@ impl Gate for RateGate {
     }
 
     fn reply(&self, exchange: &Exchange, reply: &mut ResponseHead) {
-        // The first of all limits tells for all of them.
-        let is_first = |(name, _): &(Arc<str>, Arc<str>)| {
-            exchange.limits.first().is_some_and(|first| Arc::ptr_eq(&first.name, name))
-        };
-        if self.told.as_ref().is_some_and(is_first) {
-            shown::tell(&exchange.limits, &mut reply.fields);
+        if let Some((name, _)) = &self.told {
+            shown::tell_if_first(name, &exchange.limits, &mut reply.fields);
         }
     }
 }

@@ -161,7 +161,7 @@ fn add(name: &Arc<str>, scope: &str, limit: &Arc<Definition>, setup: &mut Setup<
             Counter::AtOnce(setup.shared.keep(format!("slots\n{identity}"), || store.slots(most)))
         }
     };
-    let origin = setup.shared.keep("origin", Origin::default);
+    let origin = Origin::of(setup.shared);
     let elsewhere = match limit.what {
         What::Rate(_) => store::shared(setup).map(|store| Elsewhere { store, limit: format!("{scope}/{name}") }),
         What::Concurrency(_) => None,

@@ -39,7 +39,7 @@ pub(super) fn add(setup: &mut Setup<'_>) {
     let Some(auth) = route.policies.iter().find(|written| written.key == "auth") else { return };
     let at = auth.at.clone();
     let store = super::store(setup);
-    let origin = setup.shared.keep("origin", Origin::default);
+    let origin = Origin::of(setup.shared);
     let gate = setup.shared.keep("own limits", || OwnLimits {
         store: Arc::clone(&store),
         origin,
@@ -86,8 +86,6 @@ impl Gate for OwnLimits {
     }
 
     fn reply(&self, exchange: &Exchange, reply: &mut ResponseHead) {
-        if exchange.limits.first().is_some_and(|first| Arc::ptr_eq(&first.name, &self.name)) {
-            shown::tell(&exchange.limits, &mut reply.fields);
-        }
+        shown::tell_if_first(&self.name, &exchange.limits, &mut reply.fields);
     }
 }

@@ -33,8 +33,12 @@ pub(super) fn words(limit: &Limit) -> String {
     format!("{} in {}{counted}", rate.amount(), value::Duration(rate.period()))
 }
 
-/// Tells how a client stands with all limits that it met. What a service said about limits of its own is replaced.
-pub(super) fn tell(standings: &[Standing], fields: &mut Fields) {
+/// Tells how a client stands with all limits that it met, if the one of this name is the first of them: it tells for all. What a
+/// service said about limits of its own is replaced.
+pub(super) fn tell_if_first(name: &Arc<str>, standings: &[Standing], fields: &mut Fields) {
+    if !standings.first().is_some_and(|first| Arc::ptr_eq(&first.name, name)) {
+        return;
+    }
     let (mut policies, mut now) = (String::with_capacity(64), String::with_capacity(64));
     for Standing { name, policy, outcome } in standings {
         let comma = if policies.is_empty() { "" } else { ", " };

@@ -5,24 +5,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwapOption, Guard};
-use bytes::Bytes;
-use http::{Method, StatusCode};
-use tidegate_core::policy::{Call, Gauge, Gauges, Job, Local, World};
-use tidegate_http1::{Known, RequestHead};
+use tidegate_core::policy::{Gauges, Job, Local, World};
 use tokio::sync::{Notify, watch};
 
-use super::key_set::{KeySet, MOST_BYTES};
+use super::fetching::{Fetching, Numbers, Published};
+use super::key_set::KeySet;
 use super::signing_key::Algorithm;
 use super::waiting::within;
 
 /// Requests that wait for the same fetch.
 const MOST_WAITING: usize = 1000;
 
-/// The first pause after a failure; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-
-/// Failures after which pauses grow no longer: a minute.
-const MOST_DOUBLINGS: u32 = 6;
+/// The longest pause after a failure, unless keys are fetched more often anyway.
+const LONGEST_PAUSE: Duration = Duration::from_secs(64);
 
 /// Where keys are fetched, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,18 +43,17 @@ pub(crate) struct Source {
 /// Keys, which may change.
 pub(crate) struct Keys {
     set: ArcSwapOption<KeySet>,
-    fetching: Option<Fetching>,
+    fetching: Option<Fetched>,
 }
 
-struct Fetching {
+struct Fetched {
     source: Source,
     state: Mutex<State>,
     /// A caller wants a fetch now.
     wanted: Notify,
     /// A fetch has ended, well or not.
     ended: watch::Sender<()>,
-    last_success: Arc<Gauge>,
-    failures: Arc<Gauge>,
+    numbers: Numbers,
 }
 
 #[derive(Default)]
@@ -78,12 +72,11 @@ impl Keys {
 
     /// Keys that are fetched by this as a job. Until then there are none.
     pub(crate) fn fetched(source: Source, gauges: &Gauges) -> Self {
-        let labels = [("way", &source.way)];
-        let last_success = gauges.add("tidegate_jwks_last_success_timestamp_seconds", &labels);
-        let failures = gauges.add("tidegate_jwks_fetch_failures_total", &labels);
+        let names = ["tidegate_jwks_last_success_timestamp_seconds", "tidegate_jwks_fetch_failures_total"];
+        let numbers = Numbers::new(gauges, &source.way, names);
         let (ended, _) = watch::channel(());
         let (state, wanted) = (Mutex::default(), Notify::new());
-        let fetching = Fetching { source, state, wanted, ended, last_success, failures };
+        let fetching = Fetched { source, state, wanted, ended, numbers };
         Self { set: ArcSwapOption::empty(), fetching: Some(fetching) }
     }
 
@@ -127,64 +120,30 @@ impl Job for Keys {
     }
 }
 
-impl Fetching {
+impl Fetched {
     async fn go_on(&self, set: &ArcSwapOption<KeySet>, world: &dyn World) {
-        let (mut known, mut failures, mut failed) = (Bytes::new(), 0.0, 0);
+        let Source { way, address, service, target, refresh, timeout, .. } = &self.source;
+        let (refresh, timeout, numbers) = (*refresh, *timeout, &self.numbers);
+        let longest_pause = LONGEST_PAUSE.min(refresh);
+        let mut fetching = Fetching::new(Published { service, target, timeout, refresh, longest_pause, numbers });
         loop {
             self.begin(world.now());
-            match self.fetch(world).await.and_then(|body| self.take_over(body, &mut known, set)) {
-                Ok(()) => {
-                    failed = 0;
-                    self.last_success.set(world.wall().as_secs_f64());
-                }
-                Err(reason) => {
-                    (failed, failures) = (failed + 1, failures + 1.0);
-                    self.failures.set(failures);
-                    let Source { way, address, .. } = &self.source;
-                    tracing::warn!(%way, %address, reason, failed, "keys could not be fetched, those that are known stay");
-                }
+            if let Err((reason, failed)) = fetching.once(world, |body| self.take_over(body, set)).await {
+                tracing::warn!(%way, %address, reason, failed, "keys could not be fetched, those that are known stay");
             }
             self.end();
-            let due = world.now() + self.pause(failed, world.random());
+            let due = fetching.due(world);
             while world.now() < due && !self.is_wanted() {
                 within(world, due, self.wanted.notified()).await;
             }
         }
     }
 
-    async fn fetch(&self, world: &dyn World) -> Result<Bytes, String> {
-        let Source { service, target, timeout, .. } = &self.source;
-        let mut head = RequestHead { method: Method::GET, target: target.clone(), ..RequestHead::default() };
-        head.fields.append(Known::Accept, b"application/json").map_err(|error| error.to_string())?;
-        let deadline = world.now() + *timeout;
-        let call = Call { head, body: Bytes::new(), deadline, retry: None, most: MOST_BYTES };
-        let answer = world.call(service, call).await.map_err(|error| error.to_string())?;
-        match answer.status {
-            StatusCode::OK => Ok(answer.body),
-            status => Err(format!("the answer is {}", status.as_u16())),
-        }
-    }
-
-    /// The same text again is the same set: what was verified with it stays so.
-    fn take_over(&self, body: Bytes, known: &mut Bytes, set: &ArcSwapOption<KeySet>) -> Result<(), String> {
-        if *known == body {
-            return Ok(());
-        }
+    /// The same text again does not come here: what was verified with a set stays so.
+    fn take_over(&self, body: &[u8], set: &ArcSwapOption<KeySet>) -> Result<(), String> {
         let version = set.load().as_ref().map_or(0, |set| set.version) + 1;
-        set.store(Some(Arc::new(KeySet::from_jwks(&body, &self.source.algorithms, version)?)));
-        *known = body;
+        set.store(Some(Arc::new(KeySet::from_jwks(body, &self.source.algorithms, version)?)));
         Ok(())
-    }
-
-    /// A tenth more or less, so that gateways that were started together do not ask together.
-    fn pause(&self, failed: u32, random: u128) -> Duration {
-        let refresh = self.source.refresh;
-        let pause = match failed {
-            0 => refresh,
-            failed => refresh.min(FIRST_PAUSE * (1 << (failed - 1).min(MOST_DOUBLINGS))),
-        };
-        let thousandths = 900 + u32::try_from(random % 201).unwrap_or_default();
-        pause * thousandths / 1000
     }
 
     /// Whether a fetch is under way; one is begun if there was none for long enough.
@@ -218,6 +177,7 @@ mod tests {
     use std::rc::Rc;
     use std::task::{Context, Waker};
 
+    use http::{Method, StatusCode};
     use tidegate_core::policy::{Answer, CallError};
     use tidegate_http1::Fields;
 
@@ -329,6 +289,20 @@ mod tests {
         world.turn(&mut jobs);
         assert!(knows(&keys, "b"));
         assert_eq!(shown(&gauges), [13.0, world.wall().as_secs_f64()]);
+    }
+
+    #[test]
+    fn an_empty_answer_is_a_failure_the_first_time_too() {
+        let (provider, gauges) = (Provider::default(), Gauges::default());
+        let (world, keys) = (provider.world(), Keys::fetched(source(), &gauges));
+        let mut jobs = vec![keys.run(&world)];
+        *provider.publishes.borrow_mut() = Some(String::new());
+        world.turn(&mut jobs);
+        assert_eq!(shown(&gauges), [1.0, 0.0]);
+        provider.publish(&["a"]);
+        world.advance(Duration::from_secs(2));
+        world.turn(&mut jobs);
+        assert!(knows(&keys, "a"));
     }
 
     #[test]

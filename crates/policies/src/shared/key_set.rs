@@ -9,7 +9,7 @@ use super::signing_key::{Algorithm, SigningKey};
 const MOST_KEYS: usize = 100;
 
 /// Bytes of a JWK set.
-pub(crate) const MOST_BYTES: usize = 256 * 1024;
+const MOST_BYTES: usize = 256 * 1024;
 
 /// Keys, of which one may have signed a token.
 pub(crate) struct KeySet {
@@ -58,19 +58,6 @@ mod tests {
     use super::super::signing::{Signer, key_set};
     use super::*;
 
-    const ASYMMETRIC: [Algorithm; 11] = [
-        Algorithm::RS256,
-        Algorithm::RS384,
-        Algorithm::RS512,
-        Algorithm::PS256,
-        Algorithm::PS384,
-        Algorithm::PS512,
-        Algorithm::ES256,
-        Algorithm::ES384,
-        Algorithm::ES512,
-        Algorithm::EdDSA,
-        Algorithm::Ed25519,
-    ];
     const WEAK_RSA: &str = "-----BEGIN PUBLIC KEY-----
 MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQC9MjITwTzKD7zS6D/4e8TYn2G3
 bwH56jmCAcTnu5pmh7Tntgcxg0yUFUcruzUpEEN5oNt7QKJxovTibODEA/aEu6hn
@@ -134,24 +121,27 @@ PoqbOTnYD770MsMdJ/2R6i5CIgbvgR9R5L8MoJqMsaWjmSpsuKPOqg==
         let jwk = json!({ "alg": "RS256" });
         let mut key = signer.jwk("a");
         key["alg"] = jwk["alg"].clone();
-        let keys = KeySet::from_jwks(key_set(&[key]).as_bytes(), &ASYMMETRIC, 0).unwrap();
+        let keys = KeySet::from_jwks(key_set(&[key]).as_bytes(), &Algorithm::PUBLIC, 0).unwrap();
         assert_eq!(said(&signer.token(&json!({})), &keys), "the token's algorithm is not one of its key");
     }
 
     #[test]
     fn keys_in_pem_that_are_no_good_are_told_apart() {
         let refused = |text: &str, allowed: &[Algorithm]| SigningKey::from_pem(text.as_bytes(), allowed).err().unwrap();
-        assert_eq!(refused(WEAK_RSA, &ASYMMETRIC), "an RSA key has less than 2048 bits, or more than 8192");
-        assert!(refused(OTHER_CURVE, &ASYMMETRIC).starts_with("a key is for none of the algorithms [RS256, "));
+        assert_eq!(refused(WEAK_RSA, &Algorithm::PUBLIC), "an RSA key has less than 2048 bits, or more than 8192");
+        assert!(refused(OTHER_CURVE, &Algorithm::PUBLIC).starts_with("a key is for none of the algorithms [RS256, "));
         assert_eq!(
             refused(&Signer::new("ES384").pem(), &[Algorithm::ES256, Algorithm::RS256]),
             "a key is for none of the algorithms [ES256, RS256]"
         );
-        assert_eq!(refused("-----BEGIN PRIVATE KEY-----\n", &ASYMMETRIC), "there is a private key, not a public one");
-        assert_eq!(refused("hello", &ASYMMETRIC), "there is no public key in PEM");
-        assert_eq!(refused(&WEAK_RSA[..100], &ASYMMETRIC), "the PEM is damaged");
+        assert_eq!(
+            refused("-----BEGIN PRIVATE KEY-----\n", &Algorithm::PUBLIC),
+            "there is a private key, not a public one"
+        );
+        assert_eq!(refused("hello", &Algorithm::PUBLIC), "there is no public key in PEM");
+        assert_eq!(refused(&WEAK_RSA[..100], &Algorithm::PUBLIC), "the PEM is damaged");
         let both = format!("{}{}", Signer::new("ES256").pem(), Signer::new("EdDSA").pem());
-        assert_eq!(SigningKey::from_pem(both.as_bytes(), &ASYMMETRIC).unwrap().len(), 2);
+        assert_eq!(SigningKey::from_pem(both.as_bytes(), &Algorithm::PUBLIC).unwrap().len(), 2);
     }
 
     #[test]
@@ -182,14 +172,14 @@ PoqbOTnYD770MsMdJ/2R6i5CIgbvgR9R5L8MoJqMsaWjmSpsuKPOqg==
             with(edwards.jwk("a"), "crv", json!("X25519")),
             with(edwards.jwk("a"), "x", json!("AAAA")),
         ];
-        let mut allowed = ASYMMETRIC.to_vec();
+        let mut allowed = Algorithm::PUBLIC.to_vec();
         allowed.extend([Algorithm::HS256, Algorithm::HS384, Algorithm::HS512]);
         for jwk in &odd {
             assert_eq!(refused(jwk, &allowed), "none of the 1 keys of the key set can be used", "{jwk}");
         }
         let mut all = odd.to_vec();
         all.push(with(with(good.jwk("a"), "use", json!("sig")), "key_ops", json!(["verify"])));
-        let keys = KeySet::from_jwks(key_set(&all).as_bytes(), &ASYMMETRIC, 0).unwrap();
+        let keys = KeySet::from_jwks(key_set(&all).as_bytes(), &Algorithm::PUBLIC, 0).unwrap();
         assert_eq!(keys.named(None).count(), 1);
         assert_eq!(said(&good.token_with(&json!({ "kid": "a" }), &json!({})), &keys), "{}");
     }
@@ -197,7 +187,7 @@ PoqbOTnYD770MsMdJ/2R6i5CIgbvgR9R5L8MoJqMsaWjmSpsuKPOqg==
     #[test]
     fn a_token_is_verified_with_the_key_that_it_names_and_no_other() {
         let (a, b) = (Signer::new("ES256"), Signer::new("ES256"));
-        let keys = KeySet::from_jwks(key_set(&[a.jwk("a"), b.jwk("b")]).as_bytes(), &ASYMMETRIC, 0).unwrap();
+        let keys = KeySet::from_jwks(key_set(&[a.jwk("a"), b.jwk("b")]).as_bytes(), &Algorithm::PUBLIC, 0).unwrap();
         assert_eq!(said(&a.token_with(&json!({ "kid": "a" }), &json!({})), &keys), "{}");
         assert_eq!(said(&a.token_with(&json!({ "kid": "b" }), &json!({})), &keys), "the token's signature is wrong");
         assert_eq!(said(&b.token(&json!({})), &keys), "{}", "without a name any may be it");
@@ -210,7 +200,7 @@ PoqbOTnYD770MsMdJ/2R6i5CIgbvgR9R5L8MoJqMsaWjmSpsuKPOqg==
     fn a_token_without_a_name_costs_four_signatures_at_most() {
         let signers: Vec<_> = std::iter::repeat_with(|| Signer::new("ES256")).take(5).collect();
         let jwks: Vec<_> = signers.iter().map(|signer| signer.jwk("a")).collect();
-        let keys = KeySet::from_jwks(key_set(&jwks).as_bytes(), &ASYMMETRIC, 0).unwrap();
+        let keys = KeySet::from_jwks(key_set(&jwks).as_bytes(), &Algorithm::PUBLIC, 0).unwrap();
         assert_eq!(said(&signers[3].token(&json!({})), &keys), "{}");
         assert_eq!(said(&signers[4].token(&json!({})), &keys), "the token's signature is wrong");
     }
@@ -218,7 +208,7 @@ PoqbOTnYD770MsMdJ/2R6i5CIgbvgR9R5L8MoJqMsaWjmSpsuKPOqg==
     #[test]
     fn a_set_has_limits() {
         let key = Signer::new("EdDSA").jwk("a");
-        let many = KeySet::from_jwks(key_set(&vec![key.clone(); 500]).as_bytes(), &ASYMMETRIC, 0).unwrap();
+        let many = KeySet::from_jwks(key_set(&vec![key.clone(); 500]).as_bytes(), &Algorithm::PUBLIC, 0).unwrap();
         assert_eq!(many.named(None).count(), MOST_KEYS);
         let large = format!("{{\"keys\":[{key}],\"x\":\"{}\"}}", "x".repeat(MOST_BYTES));
         for (text, reason) in [
@@ -229,7 +219,7 @@ PoqbOTnYD770MsMdJ/2R6i5CIgbvgR9R5L8MoJqMsaWjmSpsuKPOqg==
             ("{\"keys\":{}}", "the key set has no list `keys`"),
             ("{\"keys\":[]}", "none of the 0 keys of the key set can be used"),
         ] {
-            assert_eq!(KeySet::from_jwks(text.as_bytes(), &ASYMMETRIC, 0).err().as_deref(), Some(reason));
+            assert_eq!(KeySet::from_jwks(text.as_bytes(), &Algorithm::PUBLIC, 0).err().as_deref(), Some(reason));
         }
     }
 }

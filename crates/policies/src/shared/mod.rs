@@ -1,6 +1,7 @@
 //! What several policies use.
 
 pub(crate) mod claims;
+pub(crate) mod fetching;
 pub(crate) mod json;
 pub(crate) mod jwks;
 pub(crate) mod jws;

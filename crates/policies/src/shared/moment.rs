@@ -1,17 +1,22 @@
 //! The beginning of time, for what counts in numbers.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tidegate_core::balance::Nanos;
 use tidegate_core::limiter::{Algorithm, Limit, Now};
-use tidegate_core::policy::World;
+use tidegate_core::policy::{Shared, World};
 
 /// The first moment at which somebody asked.
 #[derive(Debug, Default)]
 pub(crate) struct Origin(OnceLock<Instant>);
 
 impl Origin {
+    /// The one of the gateway: what counted before a reload counts on.
+    pub(crate) fn of(shared: &Shared) -> Arc<Self> {
+        shared.keep("origin", Self::default)
+    }
+
     /// What a limit must know of the time: only quotas look at the wall clock, and to read a clock costs as much as a decision's arithmetic.
     pub(crate) fn now(&self, limit: &Limit, world: &dyn World) -> Now {
         let wall = match limit.algorithm() {
@@ -22,7 +27,7 @@ impl Origin {
     }
 
     /// The time since then.
-    pub(crate) fn since(&self, now: Instant) -> Nanos {
+    fn since(&self, now: Instant) -> Nanos {
         let origin = *self.0.get_or_init(|| now);
         Nanos(u64::try_from(now.saturating_duration_since(origin).as_nanos()).unwrap_or(u64::MAX))
     }

@@ -42,6 +42,24 @@ enum Scheme {
 }
 
 impl Algorithm {
+    /// Those that are verified with a public key.
+    pub(crate) const PUBLIC: [Self; 11] = [
+        Self::RS256,
+        Self::RS384,
+        Self::RS512,
+        Self::PS256,
+        Self::PS384,
+        Self::PS512,
+        Self::ES256,
+        Self::ES384,
+        Self::ES512,
+        Self::EdDSA,
+        Self::Ed25519,
+    ];
+
+    /// Those of them that providers sign with, where nothing is written.
+    pub(crate) const USUAL: [Self; 4] = [Self::RS256, Self::ES256, Self::EdDSA, Self::Ed25519];
+
     /// By its name in a token or a JWK.
     pub(crate) fn named(name: &Value) -> Option<Self> {
         Self::deserialize(name).ok()

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use http::{Method, StatusCode};
-use tidegate_core::body::{Body, Frame};
+use tidegate_core::body::Body;
 use tidegate_core::exchange::Exchange;
 use tidegate_core::rejection::{Rejection, RejectionKind};
 use tidegate_core::request_id::RequestId;
@@ -333,11 +333,10 @@ impl Connection {
         let mut rest = Body::stream(Incoming { wire: Rc::clone(&self.wire), length: None });
         let mut read = 0;
         while read <= DRAINED_AT_MOST {
-            match poll_fn(|cx| rest.poll_frame(cx)).await {
-                Some(Ok(Frame::Data(data))) => read += data.len() as u64,
-                Some(Ok(Frame::Trailers(_))) => {}
-                Some(Err(_)) => return false,
-                None => return true,
+            match rest.data().await {
+                Ok(Some(data)) => read += data.len() as u64,
+                Ok(None) => return true,
+                Err(_) => return false,
             }
         }
         false

@@ -1,7 +1,6 @@
 //! Copies of requests, sent beside the originals and forgotten: they never delay or fail an original, their number and size are
 //! bounded, and their replies are dropped.
 
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -105,7 +104,7 @@ impl Copy {
         attempt.deadline = Some(deadline);
         if let Ok(mut reply) = service.call(&mut attempt, &mut Tried::default()).await {
             place.result = |cells| &cells.sent;
-            while let Some(Ok(_)) = poll_fn(|cx| reply.body.poll_frame(cx)).await {}
+            while let Ok(Some(_)) = reply.body.data().await {}
         }
     }
 }

@@ -16,7 +16,7 @@ use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use tidegate_config::config::{self, ApiServer, ServiceTimeouts, UpstreamProtocol};
 use tidegate_config::problem::{Path, Problems};
-use tidegate_core::body::{Body, BodyError, Frame};
+use tidegate_core::body::{Body, BodyError};
 use tidegate_http1::{RequestHead, ResponseHead};
 
 use super::attempt::{Attempt, Failure};
@@ -190,7 +190,7 @@ impl Answer {
             return Ok(self);
         }
         // Without words the status must do.
-        let said = self.piece().await.ok().flatten().unwrap_or_default();
+        let said = self.body.data().await.ok().flatten().unwrap_or_default();
         let words = String::from_utf8_lossy(said.get(..MOST_WORDS).unwrap_or(&said)).trim().to_owned();
         Err(ClientError::Status(self.head.status, words))
     }
@@ -200,7 +200,8 @@ impl Answer {
     /// # Errors
     /// The body ended early, the server was silent for too long, there are more than 16 MB, or it is something else.
     pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ClientError> {
-        serde_json::from_slice(&self.collect().await?).map_err(ClientError::Json)
+        let body = self.body.collect(LONGEST_BODY).await.map_err(ClientError::Body)?.ok_or(ClientError::TooLong)?;
+        serde_json::from_slice(&body).map_err(ClientError::Json)
     }
 
     /// The next line of the body, for answers that go on for as long as there is something to tell; `None` at its end.
@@ -218,32 +219,9 @@ impl Answer {
             if searched > LONGEST_BODY {
                 return Err(ClientError::TooLong);
             }
-            let Some(piece) = self.piece().await? else { return Ok(None) };
+            let Some(piece) = self.body.data().await.map_err(ClientError::Body)? else { return Ok(None) };
             self.rest.extend_from_slice(&piece);
         }
-    }
-
-    /// The next piece of the body; `None` at its end.
-    async fn piece(&mut self) -> Result<Option<Bytes>, ClientError> {
-        loop {
-            match std::future::poll_fn(|cx| self.body.poll_frame(cx)).await {
-                Some(Ok(Frame::Data(data))) => return Ok(Some(data)),
-                Some(Ok(Frame::Trailers(_))) => {}
-                Some(Err(error)) => return Err(ClientError::Body(error)),
-                None => return Ok(None),
-            }
-        }
-    }
-
-    async fn collect(&mut self) -> Result<Vec<u8>, ClientError> {
-        let mut all = Vec::new();
-        while let Some(piece) = self.piece().await? {
-            all.extend_from_slice(&piece);
-            if all.len() > LONGEST_BODY {
-                return Err(ClientError::TooLong);
-            }
-        }
-        Ok(all)
     }
 }
 

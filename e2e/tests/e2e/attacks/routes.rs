@@ -50,6 +50,8 @@ fn no_spelling_of_a_path_goes_around_its_policies() {
         ("/x/..;/admin", &ambiguous),
         ("/x/..;a=b/admin", &ambiguous),
         ("/x/%252e%252e/admin", &ambiguous),
+        ("/x/%c0%ae%c0%ae/admin", &ambiguous),
+        ("/x/%25c0%25ae%25c0%25ae/admin", &ambiguous),
         ("/x/%2e%2e;/admin", &ambiguous),
         ("/../admin", &ambiguous),
         ("/admin%20", &[200]),

@@ -14,7 +14,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::rand;
 use bytes::Bytes;
 use tidegate_config::problem::{Path, Problem};
-use tidegate_core::limiter::{Cell, Now};
+use tidegate_core::limiter::Cell;
 use tidegate_core::policy::{Answer, Call, CallError, Job, Local, World};
 use tidegate_core::rejection::{Rejection, RejectionKind};
 use tidegate_http1::RequestHead;
@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::memory::{Flight, Memory, Turn};
 use self::tally::Tally;
-pub(super) use self::terms::{RetryFile, Terms, TermsFile};
+pub(super) use self::terms::{RetryFile, Terms, TermsFile, asking_file};
 use crate::policy::Setup;
 use crate::shared::moment::Origin;
 use crate::shared::waiting::within;
@@ -99,7 +99,7 @@ pub(super) fn elsewhere<T: Clone + Send + Sync + 'static>(
     let reached = service.map(|service| (&service.endpoints, &service.discovery, &service.tls));
     let identity = format!("{way} {identity} {terms:?} {reached:?}");
     let shared = Arc::clone(setup.shared);
-    let origin = shared.keep("origin", Origin::default);
+    let origin = Origin::of(&shared);
     let mut secret = [0; 32];
     if rand::fill(&mut secret).is_err() {
         setup.report(Problem::error(at.clone(), "the system has no randomness"));
@@ -226,8 +226,8 @@ impl<T: Clone> Elsewhere<T> {
         deadline: Instant,
         (Question { head, body }, judge): (Question, impl Fn(&Answer) -> Result<Judged<T>, String>),
     ) -> Result<Judged<T>, Unavailable> {
-        let now = Now { mono: self.origin.since(world.now()), wall: world.wall() };
-        if self.rate.as_ref().is_some_and(|rate| !rate.decide(1, now).allowed) {
+        let is_too_often = |rate: &Cell| !rate.decide(1, self.origin.now(rate.limit(), world)).allowed;
+        if self.rate.as_ref().is_some_and(is_too_often) {
             return Err(Unavailable {
                 cause: "it would be asked more often than `max_rate`".into(),
                 may_be_well: true,

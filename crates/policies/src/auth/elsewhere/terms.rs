@@ -52,6 +52,55 @@ struct BackoffFile {
     max: Option<value::Duration>,
 }
 
+/// Declares a way as written that asks somebody else: its own keys, and beside them those that all such ways have. serde can flatten a struct or
+/// refuse keys that it does not know, but not both.
+macro_rules! asking_file {
+    ($(#[$meta:meta])* $name:ident { $($own:tt)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub(crate) struct $name {
+            /// The service that is asked, by name: with its checks, TLS, breaker and limits.
+            service: Option<tidegate_config::value::Name>,
+            /// The path at the service, and a query if there is one.
+            path: Option<String>,
+            /// How long a caller is remembered, 1h at most, and never beyond the end of a token. Off unless written.
+            cache: Option<tidegate_config::value::Duration>,
+            /// How long a refusal is remembered, 1m at most. By default 5s where there is a `cache`.
+            cache_refused: Option<tidegate_config::value::Duration>,
+            /// How many answers are remembered. By default 10000.
+            max_cached: Option<u32>,
+            /// How long a request waits for the answer, all tries included. By default 2s.
+            timeout: Option<tidegate_config::value::Duration>,
+            /// Tries again. On unless `off`.
+            retry: Option<$crate::auth::elsewhere::RetryFile>,
+            /// How often the service is asked at most, tries after the first not counted. What is more is refused with 503. No limit unless written.
+            max_rate: Option<tidegate_config::value::RequestRate>,
+            /// Questions that are under way at the same time; others wait for a place. By default 100.
+            concurrency: Option<u32>,
+            $($own)*
+        }
+
+        impl $name {
+            /// Takes out what all such ways have.
+            fn terms(&mut self) -> $crate::auth::elsewhere::TermsFile {
+                $crate::auth::elsewhere::TermsFile {
+                    service: self.service.take(),
+                    path: self.path.take(),
+                    cache: self.cache,
+                    cache_refused: self.cache_refused,
+                    max_cached: self.max_cached,
+                    timeout: self.timeout,
+                    retry: self.retry.take(),
+                    max_rate: self.max_rate,
+                    concurrency: self.concurrency,
+                }
+            }
+        }
+    };
+}
+pub(in crate::auth) use asking_file;
+
 /// The common keys, as written.
 pub(in crate::auth) struct TermsFile {
     pub(in crate::auth) service: Option<Name>,

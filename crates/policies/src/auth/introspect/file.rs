@@ -7,16 +7,14 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use schemars::JsonSchema;
-use serde::Deserialize;
 use tidegate_config::policy::{AnyText, KeyFile, Reading};
 use tidegate_config::problem::{Path, Problem};
-use tidegate_config::value::{self, Name, RequestRate};
+use tidegate_config::value;
 use tidegate_core::query;
 
 use super::{Asking, Introspect};
 use crate::auth::bearer::Place;
-use crate::auth::elsewhere::{RetryFile, Terms, TermsFile, elsewhere};
+use crate::auth::elsewhere::{Terms, asking_file, elsewhere};
 use crate::auth::mapping::MappingFile;
 use crate::auth::way::{Kind, Meant, Way};
 use crate::policy::Setup;
@@ -25,46 +23,29 @@ use crate::shared::claims::Rules;
 /// How far clocks may differ at most.
 const MOST_LEEWAY: Duration = Duration::from_mins(1);
 
-/// Callers show a token that its issuer is asked about (RFC 7662).
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct IntrospectFile {
-    /// The service that is asked, by name: with its checks, TLS, breaker and limits.
-    service: Option<Name>,
-    /// The path of the introspection endpoint.
-    path: Option<String>,
-    /// Who the gateway is to the issuer.
-    client_id: Option<AnyText>,
-    /// The gateway's secret, with which it proves that to the issuer (`client_secret_basic`).
-    client_secret: Option<AnyText>,
-    /// Where a token may be: `header:NAME`, `cookie:NAME`, `query:NAME`; the first place that has one counts. In
-    /// `header:authorization`, which is the default, it follows the word `Bearer`; elsewhere it stands alone.
-    #[serde(default, rename = "in")]
-    places: Vec<KeyFile>,
-    /// Who may have issued a token: `iss` must be one of these. By default it is not looked at.
-    #[serde(default)]
-    issuer: Vec<String>,
-    /// Whom a token may be for: `aud` must have one of these. By default it is not looked at.
-    #[serde(default)]
-    audiences: Vec<String>,
-    /// How far clocks may differ: by default 30s, and 60s at most.
-    leeway: Option<value::Duration>,
-    /// Which claim of the answer says what about the caller.
-    claims: Option<MappingFile>,
-    /// How long a caller is remembered, 1h at most, and never beyond the end of the token. Off unless written.
-    cache: Option<value::Duration>,
-    /// How long a token that is not active is remembered, 1m at most. By default 5s where there is a `cache`.
-    cache_refused: Option<value::Duration>,
-    /// How many tokens are remembered. By default 10000.
-    max_cached: Option<u32>,
-    /// How long a request waits for the answer, all tries included. By default 2s.
-    timeout: Option<value::Duration>,
-    /// Tries again. On unless `off`.
-    retry: Option<RetryFile>,
-    /// How often the service is asked at most, tries after the first not counted. What is more is refused with 503. No limit unless written.
-    max_rate: Option<RequestRate>,
-    /// Questions that are under way at the same time; others wait for a place. By default 100.
-    concurrency: Option<u32>,
+asking_file! {
+    /// Callers show a token that its issuer is asked about (RFC 7662): its introspection endpoint is at `path`, and a token that is not active is
+    /// refused.
+    IntrospectFile {
+        /// Who the gateway is to the issuer.
+        client_id: Option<AnyText>,
+        /// The gateway's secret, with which it proves that to the issuer (`client_secret_basic`).
+        client_secret: Option<AnyText>,
+        /// Where a token may be: `header:NAME`, `cookie:NAME`, `query:NAME`; the first place that has one counts. In
+        /// `header:authorization`, which is the default, it follows the word `Bearer`; elsewhere it stands alone.
+        #[serde(default, rename = "in")]
+        places: Vec<KeyFile>,
+        /// Who may have issued a token: `iss` must be one of these. By default it is not looked at.
+        #[serde(default)]
+        issuer: Vec<String>,
+        /// Whom a token may be for: `aud` must have one of these. By default it is not looked at.
+        #[serde(default)]
+        audiences: Vec<String>,
+        /// How far clocks may differ: by default 30s, and 60s at most.
+        leeway: Option<value::Duration>,
+        /// Which claim of the answer says what about the caller.
+        claims: Option<MappingFile>,
+    }
 }
 
 /// What is meant.
@@ -83,7 +64,8 @@ impl Meant for Meaning {
 }
 
 impl Kind for IntrospectFile {
-    fn mean(self, name: &Arc<str>, at: &Path, reading: &mut Reading<'_, '_>) -> Option<Box<dyn Meant>> {
+    fn mean(mut self, name: &Arc<str>, at: &Path, reading: &mut Reading<'_, '_>) -> Option<Box<dyn Meant>> {
+        let terms = self.terms();
         let places = Place::read(&self.places, &at.join("in"), reading);
         let leeway = self.leeway.map_or(Duration::from_secs(30), |leeway| leeway.0);
         if leeway > MOST_LEEWAY {
@@ -102,17 +84,6 @@ impl Kind for IntrospectFile {
                 Some(_) => {}
             }
         }
-        let terms = TermsFile {
-            service: self.service,
-            path: self.path,
-            timeout: self.timeout,
-            retry: self.retry,
-            max_rate: self.max_rate,
-            concurrency: self.concurrency,
-            cache: self.cache,
-            cache_refused: self.cache_refused,
-            max_cached: self.max_cached,
-        };
         let terms = terms.mean((name, "introspect"), at, reading)?;
         let (AnyText(id), AnyText(secret)) = (id?, secret?);
         let rules =

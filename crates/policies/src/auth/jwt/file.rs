@@ -174,8 +174,7 @@ impl JwtFile {
     fn read_algorithms(&self, at: &Path, reading: &mut Reading<'_, '_>) -> Vec<Algorithm> {
         let with_secret = !self.secret.is_empty();
         if self.algorithms.is_empty() {
-            let public = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA, Algorithm::Ed25519];
-            return if with_secret { vec![Algorithm::HS256] } else { public.to_vec() };
+            return if with_secret { vec![Algorithm::HS256] } else { Algorithm::USUAL.to_vec() };
         }
         let (needed, given) = if with_secret { ("a public key", "a secret") } else { ("a secret", "public keys") };
         let at = at.join("algorithms");

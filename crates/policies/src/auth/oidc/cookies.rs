@@ -7,7 +7,6 @@ use tidegate_core::affinity::set_cookie;
 use tidegate_core::client::Scheme;
 use tidegate_core::exchange::Exchange;
 use tidegate_core::query;
-use tidegate_http1::{Fields, Known};
 
 use crate::auth::credential::remove_cookies;
 
@@ -116,11 +115,12 @@ impl Cookies {
     /// The logins that are under way, but no more than a browser could have: what their states begin with, and they themselves, sealed.
     pub(super) fn logins<'e>(&self, exchange: &'e Exchange) -> Vec<(&'e str, &'e [u8])> {
         let prefix = format!("{}{MARK}", self.name(exchange));
-        let of_login = |(name, sealed): (&'e [u8], &'e [u8])| {
+        let of_login = |pair: &'e [u8]| {
+            let (name, sealed) = query::split_cookie(pair);
             let called = std::str::from_utf8(name).ok()?.strip_prefix(&prefix)?;
-            (called.len() == CALLED).then_some((called, sealed))
+            Some((called, sealed?)).filter(|_| called.len() == CALLED)
         };
-        pairs(&exchange.head.fields).filter_map(of_login).take(MOST_SHOWN).collect()
+        query::cookie_pairs(&exchange.head.fields).filter_map(of_login).take(MOST_SHOWN).collect()
     }
 
     /// Has the browser keep a login for so long.
@@ -139,9 +139,7 @@ impl Cookies {
 
     /// Takes them out of what the service will see, under both names.
     pub(super) fn conceal(&self, exchange: &mut Exchange) {
-        if pairs(&exchange.head.fields).any(|(name, _)| self.is_own(name)) {
-            remove_cookies(exchange, |name| self.is_own(name));
-        }
+        remove_cookies(exchange, |name| self.is_own(name));
     }
 
     /// Whether the browser is told to keep or to forget any of them.
@@ -174,12 +172,4 @@ fn login(name: &str, state: &str) -> Option<String> {
 
 fn forget(exchange: &mut Exchange, name: &str) {
     exchange.cookies.push(set_cookie(name, "", Some(Duration::ZERO), is_secure(exchange)));
-}
-
-fn pairs(fields: &Fields) -> impl Iterator<Item = (&[u8], &[u8])> {
-    fields.values(Known::Cookie).flat_map(|value| value.split(|&byte| byte == b';')).filter_map(|pair| {
-        let pair = pair.trim_ascii();
-        pair.split_at_checked(pair.iter().position(|&byte| byte == b'=')?)
-            .map(|(name, value)| (name, value.strip_prefix(b"=").unwrap_or_default()))
-    })
 }

@@ -155,8 +155,7 @@ impl Kind for OidcFile {
             let at = reading.item(&at.join("algorithms"), position);
             reading.error(&at, "ID tokens are verified with the provider's public keys, not with a secret");
         }
-        let public = [Algorithm::RS256, Algorithm::ES256, Algorithm::EdDSA, Algorithm::Ed25519];
-        let algorithms = if self.algorithms.is_empty() { public.to_vec() } else { self.algorithms.clone() };
+        let algorithms = if self.algorithms.is_empty() { Algorithm::USUAL.to_vec() } else { self.algorithms.clone() };
         let lifetimes = self.read_lifetimes(at, reading);
         if reading.is_off(&[name, "oidc", "session"]) {
             reading.error(&at.join("session"), "a session ends some time: write how long it lasts");

@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwapOption, Guard};
 use bytes::Bytes;
-use http::{StatusCode, Uri};
+use http::Uri;
 use serde_json::Value;
-use tidegate_core::policy::{Answer, Call, Gauge, Job, Local, Shared, World};
-use tidegate_http1::{Known, RequestHead};
+use tidegate_core::policy::{Answer, Call, Job, Local, Shared, World};
+use tidegate_http1::RequestHead;
 use tokio::sync::Notify;
 
 use super::refresh::Refreshes;
 use super::tokens::Verifier;
 use crate::origins::without_default_port;
+use crate::shared::fetching::{Fetching, MOST_BYTES, Numbers, Published};
 use crate::shared::json::{self, Object};
 use crate::shared::jwks::{Keys, Source};
 use crate::shared::waiting::within;
@@ -30,14 +31,8 @@ const KEYS_REFRESH: Duration = Duration::from_mins(10);
 /// Tokens with unknown keys, and logins while nothing is known, cause no more than one question in this time.
 const MIN_REFRESH: Duration = Duration::from_secs(5);
 
-/// The first pause after a failure; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-
-/// Failures after which pauses grow no longer.
-const MOST_DOUBLINGS: u32 = 5;
-
-/// Bytes of an answer.
-const MOST_BYTES: usize = 256 * 1024;
+/// The longest pause after a failure.
+const LONGEST_PAUSE: Duration = Duration::from_secs(32);
 
 /// Bytes of a URL that it names.
 const MOST_URL: usize = 2048;
@@ -111,16 +106,14 @@ pub(super) struct Provider {
     /// Somebody wants to know now.
     wanted: Notify,
     shared: Arc<Shared>,
-    last_success: Arc<Gauge>,
-    failures: Arc<Gauge>,
+    numbers: Numbers,
 }
 
 impl Provider {
     /// Nothing is known of it until the job has asked.
     pub(super) fn new(place: Place, client: Client, verifier: Verifier, shared: &Arc<Shared>) -> Self {
-        let labels = [("way", &place.way)];
-        let last_success = shared.gauges().add("tidegate_oidc_last_success_timestamp_seconds", &labels);
-        let failures = shared.gauges().add("tidegate_oidc_discovery_failures_total", &labels);
+        let names = ["tidegate_oidc_last_success_timestamp_seconds", "tidegate_oidc_discovery_failures_total"];
+        let numbers = Numbers::new(shared.gauges(), &place.way, names);
         Self {
             place,
             client,
@@ -130,8 +123,7 @@ impl Provider {
             changed: Notify::new(),
             wanted: Notify::new(),
             shared: Arc::clone(shared),
-            last_success,
-            failures,
+            numbers,
         }
     }
 
@@ -158,23 +150,17 @@ impl Provider {
     }
 
     async fn discover(&self, world: &dyn World) {
-        let (mut told, mut failures, mut failed) = (Bytes::new(), 0.0, 0_u32);
+        let Place { way, issuer, target, origins, timeout, .. } = &self.place;
+        // The issuer's own is always there.
+        let Some((_, service)) = origins.first() else { return };
+        let (timeout, refresh, longest_pause, numbers) = (*timeout, REFRESH, LONGEST_PAUSE, &self.numbers);
+        let mut fetching = Fetching::new(Published { service, target, timeout, refresh, longest_pause, numbers });
         loop {
             let began = world.now();
-            match self.fetch(world).await.and_then(|body| self.take_over(body, &mut told)) {
-                Ok(()) => {
-                    failed = 0;
-                    self.last_success.set(world.wall().as_secs_f64());
-                }
-                Err(reason) => {
-                    (failed, failures) = (failed + 1, failures + 1.0);
-                    self.failures.set(failures);
-                    let Place { way, issuer, .. } = &self.place;
-                    tracing::warn!(%way, %issuer, reason, failed, "the provider cannot be asked what it is, what is known stays");
-                }
+            if let Err((reason, failed)) = fetching.once(world, |body| self.take_over(body)).await {
+                tracing::warn!(%way, %issuer, reason, failed, "the provider cannot be asked what it is, what is known stays");
             }
-            let due = world.now() + pause(failed, world.random());
-            self.rest(world, began, due).await;
+            self.rest(world, began, fetching.due(world)).await;
         }
     }
 
@@ -187,23 +173,9 @@ impl Provider {
         }
     }
 
-    async fn fetch(&self, world: &dyn World) -> Result<Bytes, String> {
-        let Some((_, service)) = self.place.origins.first() else { return Err("nobody is to be asked".to_owned()) };
-        let mut head = RequestHead { target: self.place.target.clone(), ..RequestHead::default() };
-        head.fields.append(Known::Accept, b"application/json").map_err(|error| error.to_string())?;
-        let answer = self.ask(service, head, Bytes::new(), world).await?;
-        match answer.status {
-            StatusCode::OK => Ok(answer.body),
-            status => Err(format!("the answer is {}", status.as_u16())),
-        }
-    }
-
     /// The keys go on as they are for as long as they are in the same place.
-    fn take_over(&self, body: Bytes, told: &mut Bytes) -> Result<(), String> {
-        if *told == body {
-            return Ok(());
-        }
-        let said = json::object(&body).map_err(|error| format!("the answer cannot be read: {error}"))?;
+    fn take_over(&self, body: &[u8]) -> Result<(), String> {
+        let said = json::object(body).map_err(|error| format!("the answer cannot be read: {error}"))?;
         let before = self.known.load_full();
         let metadata = self.read(&said, before.as_deref())?;
         let are_new = before.is_none_or(|before| !Arc::ptr_eq(&before.keys, &metadata.keys));
@@ -211,7 +183,6 @@ impl Provider {
         if are_new {
             self.changed.notify_one();
         }
-        *told = body;
         Ok(())
     }
 
@@ -303,15 +274,6 @@ async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) 
         Poll::Pending => other.as_mut().poll(cx),
     })
     .await;
-}
-
-/// A tenth more or less, so that gateways that were started together do not ask together.
-fn pause(failed: u32, random: u128) -> Duration {
-    let pause = match failed {
-        0 => REFRESH,
-        failed => FIRST_PAUSE * (1 << (failed - 1).min(MOST_DOUBLINGS)),
-    };
-    pause * (900 + u32::try_from(random % 201).unwrap_or_default()) / 1000
 }
 
 fn text<'a>(said: &'a Object, name: &str) -> Result<&'a str, String> {

@@ -7,66 +7,48 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tidegate_config::policy::{KeyFile, MethodName, Reading};
 use tidegate_config::problem::{Path, Problem};
-use tidegate_config::value::{self, FieldName, Name, RequestRate};
+use tidegate_config::value::FieldName;
 use tidegate_http1::Known;
 
 use super::{Asking, Names, Tell, Verify};
 use crate::auth::credential::Credential;
-use crate::auth::elsewhere::{RetryFile, Terms, TermsFile, elsewhere};
+use crate::auth::elsewhere::{Terms, asking_file, elsewhere};
 use crate::auth::way::{Kind, Meant, Way};
 use crate::policy::Setup;
 
-/// A service says who callers are. It is asked about each request, without its body: 2xx is a caller whom it knows, 401 and 403 are
-/// passed on, and anything else, or nothing, is 503.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct VerifyFile {
-    /// The service that is asked, by name: with its checks, TLS, breaker and limits.
-    service: Option<Name>,
-    /// The path at the service, and a query if there is one.
-    path: Option<String>,
-    /// The method. By default GET.
-    method: Option<MethodName>,
-    /// What callers show: `header:NAME`, `cookie:NAME` or `query:NAME`. By default `header:authorization`. The service gets all of it, and is not
-    /// asked about a request that has none.
-    #[serde(default, rename = "in")]
-    places: Vec<KeyFile>,
-    /// Further fields of the request that the service gets. `cookie` is all cookies.
-    #[serde(default)]
-    headers: Vec<FieldName>,
-    /// What the service is told of the request, in fields that only the gateway can have written: by default `method`, `uri`, `host`, `scheme` and
-    /// `client`. An answer is remembered for what was told: without `uri` and `method`, one answer holds for all that a caller does.
-    tell: Option<Vec<TellFile>>,
-    /// Asks about requests too that show nothing, instead of going on to the next way.
-    #[serde(default)]
-    anonymous: bool,
-    /// Passes redirects on to clients, such as to a login page. By default they are no answer.
-    #[serde(default)]
-    redirects: bool,
-    /// The fields of the answer that say who it is.
-    identity: Option<IdentityFile>,
-    /// Fields of the answer that clients get with a refusal or a redirect. By default `www-authenticate`.
-    headers_to_client: Option<Vec<FieldName>>,
-    /// Fields of the answer that the route's service gets. A client's own fields of these names are taken out of every request.
-    #[serde(default)]
-    headers_to_service: Vec<FieldName>,
-    /// How long a caller is remembered, 1h at most, and never beyond the end of a token. Off unless written.
-    cache: Option<value::Duration>,
-    /// How long a refusal is remembered, 1m at most. By default 5s where there is a `cache`.
-    cache_refused: Option<value::Duration>,
-    /// How many answers are remembered. By default 10000.
-    max_cached: Option<u32>,
-    /// How long a request waits for the answer, all tries included. By default 2s.
-    timeout: Option<value::Duration>,
-    /// Tries again. On unless `off`.
-    retry: Option<RetryFile>,
-    /// How often the service is asked at most, tries after the first not counted. What is more is refused with 503. No limit unless written.
-    max_rate: Option<RequestRate>,
-    /// Questions that are under way at the same time; others wait for a place. By default 100.
-    concurrency: Option<u32>,
-    /// What becomes of a request when the service is gone: no connection, no answer in time, or 502 to 504. By default it is refused, as it always is
-    /// when the service answers something else that says nothing.
-    on_unavailable: Option<UnavailableFile>,
+asking_file! {
+    /// A service says who callers are. It is asked about each request, without its body: 2xx is a caller whom it knows, 401 and 403 are
+    /// passed on, and anything else, or nothing, is 503.
+    VerifyFile {
+        /// The method. By default GET.
+        method: Option<MethodName>,
+        /// What callers show: `header:NAME`, `cookie:NAME` or `query:NAME`. By default `header:authorization`. The service gets all of it, and is not
+        /// asked about a request that has none.
+        #[serde(default, rename = "in")]
+        places: Vec<KeyFile>,
+        /// Further fields of the request that the service gets. `cookie` is all cookies.
+        #[serde(default)]
+        headers: Vec<FieldName>,
+        /// What the service is told of the request, in fields that only the gateway can have written: by default `method`, `uri`, `host`, `scheme` and
+        /// `client`. An answer is remembered for what was told: without `uri` and `method`, one answer holds for all that a caller does.
+        tell: Option<Vec<TellFile>>,
+        /// Asks about requests too that show nothing, instead of going on to the next way.
+        #[serde(default)]
+        anonymous: bool,
+        /// Passes redirects on to clients, such as to a login page. By default they are no answer.
+        #[serde(default)]
+        redirects: bool,
+        /// The fields of the answer that say who it is.
+        identity: Option<IdentityFile>,
+        /// Fields of the answer that clients get with a refusal or a redirect. By default `www-authenticate`.
+        headers_to_client: Option<Vec<FieldName>>,
+        /// Fields of the answer that the route's service gets. A client's own fields of these names are taken out of every request.
+        #[serde(default)]
+        headers_to_service: Vec<FieldName>,
+        /// What becomes of a request when the service is gone: no connection, no answer in time, or 502 to 504. By default it is refused, as it always is
+        /// when the service answers something else that says nothing.
+        on_unavailable: Option<UnavailableFile>,
+    }
 }
 
 /// What the service is told of the request.
@@ -132,7 +114,8 @@ impl Meant for Meaning {
 }
 
 impl Kind for VerifyFile {
-    fn mean(self, name: &Arc<str>, at: &Path, reading: &mut Reading<'_, '_>) -> Option<Box<dyn Meant>> {
+    fn mean(mut self, name: &Arc<str>, at: &Path, reading: &mut Reading<'_, '_>) -> Option<Box<dyn Meant>> {
+        let terms = self.terms();
         let tell = self.tell.map_or_else(|| Tell::ALL.to_vec(), |tell| read_tell(&tell, &at.join("tell"), reading));
         let credentials = read_credentials(&self.places, &tell, at, reading);
         let shown: Vec<&str> = headers(&credentials).collect();
@@ -158,17 +141,6 @@ impl Kind for VerifyFile {
             let problem = Problem::warning(at.join("on_unavailable"), "an outage of the service lets everybody in");
             reading.report(problem.help("write a `require` where only some callers may pass, or leave this out"));
         }
-        let terms = TermsFile {
-            service: self.service,
-            path: self.path,
-            timeout: self.timeout,
-            retry: self.retry,
-            max_rate: self.max_rate,
-            concurrency: self.concurrency,
-            cache: self.cache,
-            cache_refused: self.cache_refused,
-            max_cached: self.max_cached,
-        };
         let terms = terms.mean((name, "verify"), at, reading)?;
         let asking = Asking {
             method,

@@ -97,10 +97,10 @@ pub(super) fn explain(args: &Args, environment: &[(String, String)], console: &m
     };
     // Routes that can never match are problems to `check`; here they are part of what is to be explained.
     let (router, _) = Router::build(&config.routes);
-    let policies = match TABLE.build(&config, &Arc::default()) {
-        Ok((policies, _)) => policies,
-        Err(problems) => return refuse(args, &document, &problems, console),
-    };
+    let (policies, problems) = TABLE.build(&config, &Arc::default());
+    if problems.has_errors() {
+        return refuse(args, &document, &problems, console);
+    }
     let gateway = Gateway { config: &config, router: &router, policies: &policies };
     let caller = args.caller.as_deref().map(caller).transpose();
     let request = match caller.and_then(|caller| request::explain(args, caller, &gateway)) {
