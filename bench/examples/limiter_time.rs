@@ -68,7 +68,7 @@ struct Limited {
 
 impl Limited {
     fn of(keys: u64) -> Result<Self> {
-        let store = Arc::new(Store::new(usize::try_from(keys)?, RandomState::new()));
+        let store = Arc::new(Store::new(usize::try_from(keys)?, &RandomState::new()));
         let rate = Rate::new(10, Duration::from_secs(1)).context("it is a rate")?;
         let limit = Limit::new(Algorithm::TokenBucket { burst: 20 }, rate).map_err(|most| anyhow!("{most:?}"))?;
         let keyed = store.keyed(limit);

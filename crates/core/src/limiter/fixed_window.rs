@@ -119,7 +119,7 @@ mod tests {
 
         fn ask(&mut self, weight: u64, patience: Option<Duration>) -> Outcome {
             let now = Now { mono: Nanos(self.mono * 1_000_000_000), wall: Duration::from_secs(self.wall) };
-            settle(&self.rule, &mut self.bucket, Ask { weight, now, patience })
+            settle(&self.rule, &mut self.bucket, &Ask { weight, now, patience })
         }
 
         fn decide(&mut self, weight: u64) -> Outcome {

@@ -2,7 +2,9 @@
 //! an argument, and so are the hash's random keys.
 
 mod cell;
+mod division;
 mod fixed_window;
+mod hash;
 mod sliding_log;
 mod sliding_window;
 mod slots;
@@ -202,10 +204,17 @@ trait Rule {
     fn since(&self, _: &Self::State) -> u64 {
         0
     }
+
+    /// Decides, and takes what may pass. Whoever does it otherwise must come to the same.
+    fn settle(&self, state: &mut Self::State, ask: &Ask) -> Outcome
+    where
+        Self: Sized,
+    {
+        settle(self, state, ask)
+    }
 }
 
-/// The one place where something is taken.
-fn settle<R: Rule>(rule: &R, state: &mut R::State, ask: Ask) -> Outcome {
+fn settle<R: Rule>(rule: &R, state: &mut R::State, ask: &Ask) -> Outcome {
     let (now, patience) = match ask.patience {
         Some(patience) => (ask.now, patience),
         None => (ask.now.no_earlier_than(rule.since(state)), Duration::ZERO),

@@ -109,7 +109,7 @@ mod tests {
 
         fn ask(&mut self, weight: u64, now: u64, patience: Option<Duration>) -> Outcome {
             let now = Now { mono: Nanos(now), wall: Duration::ZERO };
-            settle(&self.rule, &mut self.bucket, Ask { weight, now, patience })
+            settle(&self.rule, &mut self.bucket, &Ask { weight, now, patience })
         }
 
         fn decide(&mut self, weight: u64, now: u64) -> Outcome {

@@ -100,7 +100,7 @@ const MOST_ADDRESSES: usize = 100_000;
 
 /// Who has failed how often.
 pub(super) struct Failures {
-    counts: Keyed<RandomState>,
+    counts: Keyed,
     /// One more may come after so long.
     interval: Duration,
     /// After so long without a failure of anybody, everybody may fail as often as at first.
@@ -115,7 +115,7 @@ impl Failures {
         let nanos = limit.rate().period().as_nanos() / u128::from(limit.rate().amount());
         let interval = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         Self {
-            counts: Arc::new(Store::new(MOST_ADDRESSES, RandomState::new())).keyed(limit),
+            counts: Arc::new(Store::new(MOST_ADDRESSES, &RandomState::new())).keyed(limit),
             interval,
             memory: interval.saturating_mul(burst),
             origin,

@@ -36,7 +36,7 @@ impl Three {
         let (mut connection, driver) = target.open().await.unwrap();
         beside(driver);
         let _: () = redis::cmd("FLUSHALL").query_async(&mut connection).await.unwrap();
-        let limiter = Arc::new(Store::new(1000, std::hash::RandomState::new())).keyed(limit);
+        let limiter = Arc::new(Store::new(1000, &std::hash::RandomState::new())).keyed(limit);
         let (meter, mut here) = (Meter::of(&limit), Counts::default());
         let script = match limit.algorithm() {
             Algorithm::TokenBucket { .. } => &self.scripts[0],
