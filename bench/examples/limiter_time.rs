@@ -80,7 +80,7 @@ impl Limited {
 
     fn decide(&self, turn: Turn, keys: u64) -> u64 {
         let outcome = self.keyed.decide(&client(turn.random % keys), 1, at(turn.number * (PACE / keys)));
-        black_box(outcome).remaining
+        black_box(outcome).allowed.into()
     }
 }
 

@@ -18,16 +18,10 @@ impl Divisor {
         self.number
     }
 
-    /// Rounded down. The product falls short of what is exact by less than `dividend / 2^64`, which is less than 1; so it is rounded down to
-    /// the quotient or to one below, and what is left tells which.
-    #[inline]
-    pub(super) fn divide(self, dividend: u64) -> u64 {
-        let close = ((u128::from(dividend) * u128::from(self.inverse)) >> 64) as u64;
-        let left = dividend.wrapping_sub(close.wrapping_mul(self.number));
-        close + u64::from(left >= self.number)
-    }
-
     /// Rounded up, and by how much the dividend falls short of that quotient's product.
+    ///
+    /// The product of dividend and share falls short of what is exact by less than `dividend / 2^64`, which is less than 1; so it is
+    /// rounded down to the quotient or to one below, and what is left tells which.
     #[inline]
     pub(super) fn divide_up(self, dividend: u64) -> (u64, u64) {
         let close = ((u128::from(dividend) * u128::from(self.inverse)) >> 64) as u64;
@@ -46,7 +40,6 @@ mod tests {
     fn check(dividend: u64, number: u64) {
         let divisor = Divisor::new(number);
         assert_eq!(divisor.number(), number);
-        assert_eq!(divisor.divide(dividend), dividend / number, "{dividend} / {number}");
         let (up, short) = divisor.divide_up(dividend);
         assert_eq!(up, dividend.div_ceil(number), "{dividend} / {number}");
         assert_eq!(u128::from(up) * u128::from(number), u128::from(dividend) + u128::from(short));

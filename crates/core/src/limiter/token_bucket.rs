@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::division::Divisor;
-use super::{Ask, Bucket, Now, Outcome, Rate, Rule, saturated};
+use super::{Ask, Bucket, Now, Outcome, Rate, Rule, Span, Tokens, saturated};
 
 /// Times are counted in parts of a nanosecond, as many as the rate's amount: then one token takes exactly the period to come.
 /// [`Bucket::idle_at`] is rounded up to whole nanoseconds; [`Bucket::rest`] is by how many parts. Only what is missing now is ever
@@ -98,7 +98,7 @@ impl TokenBucket {
 #[derive(Debug, Clone, Copy)]
 struct Narrow {
     amount: Divisor,
-    period: Divisor,
+    period: u64,
     burst: u64,
     /// What all tokens cost.
     full: u64,
@@ -107,7 +107,7 @@ struct Narrow {
 impl Narrow {
     fn of(rate: Rate, burst: u64) -> Option<Self> {
         let full = burst.checked_mul(rate.period)?;
-        Some(Self { amount: Divisor::new(rate.amount), period: Divisor::new(rate.period), burst, full })
+        Some(Self { amount: Divisor::new(rate.amount), period: rate.period, burst, full })
     }
 
     /// `None` if it cannot say; then nothing has been taken.
@@ -116,7 +116,7 @@ impl Narrow {
         let now = ask.now.mono.0;
         let ahead = bucket.idle_at.saturating_sub(now);
         let missing = ahead.checked_mul(self.amount.number())?.saturating_sub(bucket.rest);
-        let wanted = ask.weight.checked_mul(self.period.number())?.checked_add(missing)?;
+        let wanted = ask.weight.checked_mul(self.period)?.checked_add(missing)?;
         if wanted > self.full {
             let (wait, _) = self.amount.divide_up(wanted - self.full);
             let can_tell = ask.patience.is_none() && ask.weight <= self.burst;
@@ -134,8 +134,8 @@ impl Narrow {
             allowed,
             wait: Duration::ZERO,
             limit: self.burst,
-            remaining: self.period.divide(room),
-            reset_after: Duration::from_nanos(ahead),
+            remaining: Tokens { parts: room, token: self.period },
+            reset_after: Span(ahead),
             retry_after: if allowed { None } else { Some(Duration::from_nanos(wait)) },
         }
     }
@@ -253,7 +253,7 @@ mod tests {
     fn what_weighs_more_than_the_burst_never_passes_and_is_told_so() {
         let mut world = World::new(10, SECOND, 20);
         let outcome = world.decide(21, 0);
-        assert_eq!((outcome.allowed, outcome.retry_after, outcome.remaining), (false, None, 20));
+        assert_eq!((outcome.allowed, outcome.retry_after, outcome.remaining.whole()), (false, None, 20));
         assert!(world.decide(20, 0).allowed);
     }
 
@@ -263,7 +263,7 @@ mod tests {
         let mut world = World::new(10, SECOND, 5);
         assert!(world.decide(4, 0).allowed);
         let refused = world.decide(3, 0);
-        assert_eq!((refused.allowed, refused.remaining), (false, 1));
+        assert_eq!((refused.allowed, refused.remaining.whole()), (false, 1));
         assert_eq!(refused.retry_after, Some(Duration::from_millis(200)));
         assert_eq!(world.decide(3, 0), refused, "the same answer however often it is asked");
         assert!(!world.decide(3, SECOND / 5 - 1).allowed);
@@ -274,7 +274,10 @@ mod tests {
     fn an_outcome_holds_what_the_header_fields_need() {
         let mut world = World::new(10, SECOND, 20);
         let outcome = world.decide(1, 0);
-        assert_eq!((outcome.limit, outcome.remaining, outcome.reset_after), (20, 19, Duration::from_millis(100)));
+        assert_eq!(
+            (outcome.limit, outcome.remaining.whole(), outcome.reset_after.duration()),
+            (20, 19, Duration::from_millis(100))
+        );
         assert_eq!((outcome.retry_after, outcome.wait), (None, Duration::ZERO));
     }
 
@@ -389,7 +392,7 @@ mod tests {
             for (pause, weight) in steps {
                 now += pause;
                 let outcome = world.decide(weight, now);
-                prop_assert_eq!((outcome.allowed, outcome.remaining), model.decide(world.rule, weight, now));
+                prop_assert_eq!((outcome.allowed, outcome.remaining.whole()), model.decide(world.rule, weight, now));
             }
         }
 

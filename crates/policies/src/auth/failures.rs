@@ -138,11 +138,11 @@ impl Failures {
             return None;
         }
         let outcome = self.counts.decide(&network(client), 0, now);
-        if outcome.remaining > 0 {
+        if outcome.remaining.whole() > 0 {
             return None;
         }
         // All but one of the tokens need not be there.
-        let wait = (outcome.reset_after + self.interval).saturating_sub(self.memory);
+        let wait = (outcome.reset_after.duration() + self.interval).saturating_sub(self.memory);
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         let detail = "Too many failed attempts";
         Some(Rejection::new(RejectionKind::TooManyRequests, "too_many_failures", detail).retry_after(seconds.max(1)))
