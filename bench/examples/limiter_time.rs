@@ -1,6 +1,6 @@
-//! `limiter_time SECONDS`: what a decision of a limit costs by the clock, on two threads that share a store of a million keys, and what
-//! of that is not ours: the hash, and the memory where the key's counts are. All of it is measured in turns, and medians are printed, in
-//! nanoseconds; `key` is bytes, and `shared` how many of the million keys must share their counts.
+//! `limiter_time SECONDS`: what a decision of a limit costs by the clock, on two threads that share a store of a million keys, and beside
+//! it the standard library's hash of such a key, and the memory where the key's counts are. All of it is measured in turns, and medians are
+//! printed, in nanoseconds; `key` is bytes, and `shared` how many of the million keys must share their counts.
 #![expect(clippy::disallowed_methods, reason = "it measures time")]
 
 use std::hash::{BuildHasher, RandomState};
