@@ -39,7 +39,7 @@ fn main() -> Result<()> {
 
 /// Keys that come again and again, and may.
 fn known(algorithm: Algorithm, turns: u64) -> Result<()> {
-    let keyed = Arc::new(Store::new(100_000, Fixed::default())).keyed(limit(algorithm)?);
+    let keyed = Arc::new(Store::new(100_000, &Fixed::default())).keyed(limit(algorithm)?);
     for turn in 0..KEYS + turns {
         let outcome = keyed.decide(&client(turn % KEYS), 1, at(turn * (PACE / KEYS)));
         ensure!(black_box(outcome).allowed, "it keeps to its rate");
@@ -49,7 +49,7 @@ fn known(algorithm: Algorithm, turns: u64) -> Result<()> {
 
 /// Keys that were never seen, and take the slots of those that are idle.
 fn new(turns: u64) -> Result<()> {
-    let keyed = Arc::new(Store::new(1000, Fixed::default())).keyed(limit(Algorithm::TokenBucket { burst: 20 })?);
+    let keyed = Arc::new(Store::new(1000, &Fixed::default())).keyed(limit(Algorithm::TokenBucket { burst: 20 })?);
     for turn in 0..turns {
         ensure!(black_box(keyed.decide(&client(turn), 1, at(turn * (PACE / KEYS)))).allowed, "it is its first request");
     }
@@ -58,7 +58,7 @@ fn new(turns: u64) -> Result<()> {
 
 /// Keys that have used up what they had.
 fn refused(turns: u64) -> Result<()> {
-    let keyed = Arc::new(Store::new(100_000, Fixed::default())).keyed(limit(Algorithm::TokenBucket { burst: 20 })?);
+    let keyed = Arc::new(Store::new(100_000, &Fixed::default())).keyed(limit(Algorithm::TokenBucket { burst: 20 })?);
     for key in 0..KEYS {
         ensure!(keyed.decide(&client(key), 20, at(0)).allowed, "it takes all at once");
     }

@@ -4,9 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{
-    Algorithm, Ask, Bucket, FixedWindow, Limit, Now, Outcome, Rule, SlidingLog, SlidingWindow, TokenBucket, settle,
-};
+use super::{Algorithm, Ask, Bucket, FixedWindow, Limit, Now, Outcome, Rule, SlidingLog, SlidingWindow, TokenBucket};
 
 /// A limit that counts all requests together. It has two cache lines for itself, because all workers write to it.
 #[derive(Debug)]
@@ -29,7 +27,7 @@ impl Cell {
     pub fn new(limit: Limit) -> Self {
         let rate = limit.rate;
         let counter = match limit.algorithm {
-            Algorithm::TokenBucket { burst } => Counter::TokenBucket(Atomic::new(TokenBucket { rate, burst })),
+            Algorithm::TokenBucket { burst } => Counter::TokenBucket(Atomic::new(TokenBucket::new(rate, burst))),
             Algorithm::SlidingWindow => Counter::SlidingWindow(Locked::new(SlidingWindow(rate))),
             Algorithm::SlidingLog => Counter::SlidingLog(Locked::new(SlidingLog(rate))),
             Algorithm::FixedWindow => Counter::FixedWindow(Locked::new(FixedWindow(rate))),
@@ -44,15 +42,15 @@ impl Cell {
 
     /// Whether a request of this weight may pass now; if so, it is counted.
     pub fn decide(&self, weight: u64, now: Now) -> Outcome {
-        self.settle(Ask { weight, now, patience: None })
+        self.settle(&Ask { weight, now, patience: None })
     }
 
     /// The same for a request that would wait for `patience`; if it may pass in that time, it is counted, and told how long to wait.
     pub fn reserve(&self, weight: u64, patience: Duration, now: Now) -> Outcome {
-        self.settle(Ask { weight, now, patience: Some(patience) })
+        self.settle(&Ask { weight, now, patience: Some(patience) })
     }
 
-    fn settle(&self, ask: Ask) -> Outcome {
+    fn settle(&self, ask: &Ask) -> Outcome {
         match &self.counter {
             Counter::TokenBucket(bucket) => bucket.settle(ask),
             Counter::SlidingWindow(window) => window.settle(ask),
@@ -74,8 +72,8 @@ impl<R: Rule<State: Default>> Locked<R> {
         Self { rule, state: Mutex::default() }
     }
 
-    fn settle(&self, ask: Ask) -> Outcome {
-        settle(&self.rule, &mut self.state.lock().unwrap_or_else(PoisonError::into_inner), ask)
+    fn settle(&self, ask: &Ask) -> Outcome {
+        self.rule.settle(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner), ask)
     }
 }
 
@@ -95,11 +93,11 @@ impl Atomic {
         Self { rule, idle_at: AtomicU64::new(0), rest: AtomicU64::new(0) }
     }
 
-    fn settle(&self, ask: Ask) -> Outcome {
+    fn settle(&self, ask: &Ask) -> Outcome {
         let mut idle_at = self.idle_at.load(Relaxed);
         loop {
             let mut bucket = Bucket { idle_at, rest: self.rest_of(idle_at) };
-            let outcome = settle(&self.rule, &mut bucket, ask);
+            let outcome = self.rule.settle(&mut bucket, ask);
             if !outcome.allowed {
                 return outcome;
             }
@@ -207,7 +205,7 @@ mod tests {
             steps in prop::collection::vec((0..SECOND / 4, 0_u64..20, prop::option::of(0..SECOND)), 1..100),
         ) {
             let cell = cell(algorithms()[which], amount);
-            let keyed = std::sync::Arc::new(Store::new(1, std::hash::RandomState::new())).keyed(*cell.limit());
+            let keyed = std::sync::Arc::new(Store::new(1, &std::hash::RandomState::new())).keyed(*cell.limit());
             let mut now = 0;
             for (pause, weight, patience) in steps {
                 now += pause;

@@ -119,7 +119,7 @@ mod tests {
 
         fn ask(&mut self, weight: u64, patience: Option<Duration>) -> Outcome {
             let now = Now { mono: Nanos(self.mono * 1_000_000_000), wall: Duration::from_secs(self.wall) };
-            settle(&self.rule, &mut self.bucket, Ask { weight, now, patience })
+            settle(&self.rule, &mut self.bucket, &Ask { weight, now, patience })
         }
 
         fn decide(&mut self, weight: u64) -> Outcome {
@@ -135,8 +135,8 @@ mod tests {
     fn a_quota_begins_anew_with_the_day() {
         let mut world = World::new(10, DAY, MIDNIGHT + 23 * HOUR);
         let outcome = world.decide(4);
-        assert_eq!((outcome.allowed, outcome.limit, outcome.remaining), (true, 10, 6));
-        assert_eq!(outcome.reset_after, Duration::from_secs(HOUR));
+        assert_eq!((outcome.allowed, outcome.limit, outcome.remaining.whole()), (true, 10, 6));
+        assert_eq!(outcome.reset_after.duration(), Duration::from_secs(HOUR));
         assert_eq!(world.pass(), 6);
         world.advance(HOUR - 1);
         assert_eq!(world.decide(1).retry_after, Some(Duration::from_secs(1)));
@@ -152,7 +152,7 @@ mod tests {
         let mut world = World::new(10, HOUR, MIDNIGHT);
         assert!(world.decide(8).allowed);
         let refused = world.decide(3);
-        assert_eq!((refused.allowed, refused.remaining), (false, 2));
+        assert_eq!((refused.allowed, refused.remaining.whole()), (false, 2));
         assert_eq!(refused.retry_after, Some(Duration::from_secs(HOUR)));
         assert_eq!(world.decide(3), refused);
         assert!(world.decide(2).allowed);

@@ -2,7 +2,9 @@
 //! an argument, and so are the hash's random keys.
 
 mod cell;
+mod division;
 mod fixed_window;
+mod hash;
 mod sliding_log;
 mod sliding_window;
 mod slots;
@@ -150,11 +152,57 @@ pub struct Outcome {
     /// What [`Outcome::remaining`] is at most: the burst, or the rate's amount.
     pub limit: u64,
     /// What may come at once after this request.
-    pub remaining: u64,
+    pub remaining: Tokens,
     /// When all of it is there again if nothing else comes.
-    pub reset_after: Duration,
+    pub reset_after: Span,
     /// If it was refused: when the same request would pass. `None` if never, because it weighs more than the limit.
     pub retry_after: Option<Duration>,
+}
+
+/// How many may come. Token buckets know it in parts of a token, and only who wants to know has to divide: a decision does not.
+#[derive(Debug, Clone, Copy)]
+pub struct Tokens {
+    parts: u64,
+    /// How many parts a token has, which is never 0.
+    token: u64,
+}
+
+impl Tokens {
+    /// How many whole ones.
+    pub fn whole(self) -> u64 {
+        self.parts / self.token
+    }
+}
+
+impl From<u64> for Tokens {
+    fn from(whole: u64) -> Self {
+        Self { parts: whole, token: 1 }
+    }
+}
+
+impl PartialEq for Tokens {
+    /// What is not whole is told to nobody.
+    fn eq(&self, other: &Self) -> bool {
+        self.whole() == other.whole()
+    }
+}
+
+impl Eq for Tokens {}
+
+/// A time in nanoseconds, which becomes seconds only if somebody wants to know, because that divides too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(u64);
+
+impl Span {
+    /// So many nanoseconds.
+    pub fn nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// As long as that.
+    pub fn duration(self) -> Duration {
+        Duration::from_nanos(self.0)
+    }
 }
 
 /// How a request stands with a limit that its client is told of.
@@ -202,10 +250,17 @@ trait Rule {
     fn since(&self, _: &Self::State) -> u64 {
         0
     }
+
+    /// Decides, and takes what may pass. Whoever does it otherwise must come to the same.
+    fn settle(&self, state: &mut Self::State, ask: &Ask) -> Outcome
+    where
+        Self: Sized,
+    {
+        settle(self, state, ask)
+    }
 }
 
-/// The one place where something is taken.
-fn settle<R: Rule>(rule: &R, state: &mut R::State, ask: Ask) -> Outcome {
+fn settle<R: Rule>(rule: &R, state: &mut R::State, ask: &Ask) -> Outcome {
     let (now, patience) = match ask.patience {
         Some(patience) => (ask.now, patience),
         None => (ask.now.no_earlier_than(rule.since(state)), Duration::ZERO),
@@ -219,8 +274,8 @@ fn settle<R: Rule>(rule: &R, state: &mut R::State, ask: Ask) -> Outcome {
         allowed: allowed.is_some(),
         wait: Duration::from_nanos(allowed.unwrap_or(0)),
         limit: rule.capacity(),
-        remaining: rule.remaining(state, now),
-        reset_after: Duration::from_nanos(rule.reset(state, now)),
+        remaining: rule.remaining(state, now).into(),
+        reset_after: Span(rule.reset(state, now)),
         retry_after: wait.filter(|_| allowed.is_none()).map(Duration::from_nanos),
     }
 }

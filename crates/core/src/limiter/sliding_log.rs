@@ -99,7 +99,7 @@ mod tests {
 
         fn ask(&mut self, weight: u64, now: u64, patience: Option<Duration>) -> Outcome {
             let now = Now { mono: Nanos(now), wall: Duration::ZERO };
-            settle(&self.rule, &mut self.log, Ask { weight, now, patience })
+            settle(&self.rule, &mut self.log, &Ask { weight, now, patience })
         }
 
         fn decide(&mut self, weight: u64, now: u64) -> Outcome {
@@ -114,9 +114,9 @@ mod tests {
             assert!(world.decide(1, second * SECOND).allowed);
         }
         let refused = world.decide(1, 30 * SECOND);
-        assert_eq!((refused.allowed, refused.remaining), (false, 0));
+        assert_eq!((refused.allowed, refused.remaining.whole()), (false, 0));
         assert_eq!(refused.retry_after, Some(Duration::from_secs(30)));
-        assert_eq!(refused.reset_after, Duration::from_secs(50));
+        assert_eq!(refused.reset_after.duration(), Duration::from_secs(50));
         assert!(!world.decide(1, 60 * SECOND - 1).allowed);
         assert!(world.decide(1, 60 * SECOND).allowed);
         assert!(!world.decide(1, 60 * SECOND).allowed);
@@ -185,7 +185,7 @@ mod tests {
                 let outcome = world.decide(weight, now);
                 prop_assert_eq!(outcome.allowed, fits);
                 passed.extend((0..if fits { weight } else { 0 }).map(|_| now));
-                prop_assert_eq!(outcome.remaining, amount - passed.len() as u64);
+                prop_assert_eq!(outcome.remaining.whole(), amount - passed.len() as u64);
             }
         }
     }

@@ -109,7 +109,7 @@ mod tests {
 
         fn ask(&mut self, weight: u64, now: u64, patience: Option<Duration>) -> Outcome {
             let now = Now { mono: Nanos(now), wall: Duration::ZERO };
-            settle(&self.rule, &mut self.bucket, Ask { weight, now, patience })
+            settle(&self.rule, &mut self.bucket, &Ask { weight, now, patience })
         }
 
         fn decide(&mut self, weight: u64, now: u64) -> Outcome {
@@ -141,8 +141,8 @@ mod tests {
         assert_eq!(world.decide(1, MINUTE / 2), refused);
         assert!(!world.decide(1, MINUTE + MINUTE / 6 - 1).allowed);
         let outcome = world.decide(1, MINUTE + MINUTE / 6);
-        assert_eq!((outcome.allowed, outcome.limit, outcome.remaining), (true, 6, 0));
-        assert_eq!(outcome.reset_after, Duration::from_secs(110));
+        assert_eq!((outcome.allowed, outcome.limit, outcome.remaining.whole()), (true, 6, 0));
+        assert_eq!(outcome.reset_after.duration(), Duration::from_secs(110));
         assert_eq!(world.decide(7, 0).retry_after, None);
     }
 
@@ -186,7 +186,7 @@ mod tests {
                 let inside: u64 = granted.iter().filter(|(at, _)| at + period > now).map(|(_, weight)| weight).sum();
                 prop_assert!(inside < 2 * amount, "{inside} of {amount}");
                 let mut copy = World { bucket: world.bucket, ..world };
-                prop_assert!(copy.decide(outcome.remaining, now).allowed);
+                prop_assert!(copy.decide(outcome.remaining.whole(), now).allowed);
                 prop_assert!(!copy.decide(1, now).allowed);
             }
         }

@@ -1,8 +1,9 @@
 //! How many requests of each key are under way at once.
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::Hash;
 use std::sync::Arc;
 
+use super::hash::Start;
 use super::store::Store;
 use super::table::{Home, Shared, State};
 
@@ -35,38 +36,42 @@ impl State for Count {
 
 /// A limit of how many requests of each key are under way at once. Keys that find the store full share a limit.
 #[derive(Debug)]
-pub struct Slots<H = RandomState> {
-    store: Arc<Store<H>>,
-    number: u64,
+pub struct Slots {
+    store: Arc<Store>,
+    start: Start,
     max: u32,
     shared: Shared<Count>,
 }
 
-impl<H: BuildHasher> Slots<H> {
-    pub(super) fn new(store: Arc<Store<H>>, number: u64, max: u32) -> Self {
+impl Slots {
+    pub(super) fn new(store: Arc<Store>, start: Start, max: u32) -> Self {
         let shared = store.counts.shared();
-        Self { store, number, max, shared }
+        Self { store, start, max, shared }
     }
 
     /// A place for one more request of this key; `None` if all are taken.
-    pub fn enter<K: Hash + ?Sized>(self: &Arc<Self>, key: &K) -> Option<Place<H>> {
-        let hash = self.store.hash(self.number, key);
-        let visit = self.store.counts.visit(hash, 0, &self.shared, |count| count.enter(self.max));
-        self.store.note(visit.home);
-        visit.result.then(|| Place { slots: Arc::clone(self), hash, home: visit.home })
+    pub fn enter<K: Hash + ?Sized>(self: &Arc<Self>, key: &K) -> Option<Place> {
+        let hash = self.start.hash(key);
+        let mut set = self.store.counts.lock(hash);
+        let (enters, home) = match set.own() {
+            Some(count) => (count.enter(self.max), Home::Own),
+            None => self.store.counts.visit(set, 0, &self.shared, |count, home| (count.enter(self.max), home)).0,
+        };
+        self.store.note(home);
+        enters.then(|| Place { slots: Arc::clone(self), hash, home })
     }
 }
 
 /// A place that a request has; dropping it gives it back.
 #[derive(Debug)]
 #[must_use = "dropping a place gives it back"]
-pub struct Place<H = RandomState> {
-    slots: Arc<Slots<H>>,
+pub struct Place {
+    slots: Arc<Slots>,
     hash: u64,
     home: Home,
 }
 
-impl<H> Drop for Place<H> {
+impl Drop for Place {
     fn drop(&mut self) {
         let Slots { store, shared, .. } = &*self.slots;
         store.counts.revisit(self.hash, self.home, shared, Count::leave);
@@ -75,6 +80,7 @@ impl<H> Drop for Place<H> {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::RandomState;
     use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
     use std::thread;
 
@@ -83,7 +89,7 @@ mod tests {
     use super::*;
 
     fn slots(max_keys: usize, max: u32) -> Arc<Slots> {
-        Arc::new(Arc::new(Store::new(max_keys, RandomState::new())).slots(max))
+        Arc::new(Arc::new(Store::new(max_keys, &RandomState::new())).slots(max))
     }
 
     #[test]

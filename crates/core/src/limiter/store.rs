@@ -1,17 +1,16 @@
 //! Where the counts of all keys of all limits are kept, for all workers: bounded, without a lock that all of them take, and without
 //! ever looking through all of it. What it promises: however many keys come, nobody gets more than their limit alone would give them.
 
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::hash::{Keys, Start};
 use super::sliding_log::Log;
 use super::slots::{Count, Slots};
 use super::table::{Home, Shared, State, Table};
-use super::{
-    Algorithm, Ask, Bucket, FixedWindow, Limit, Now, Outcome, Rule, SlidingLog, SlidingWindow, TokenBucket, settle,
-};
+use super::{Algorithm, Ask, Bucket, FixedWindow, Limit, Now, Outcome, Rule, SlidingLog, SlidingWindow, TokenBucket};
 
 /// A key with a log costs up to 600 bytes, so there is room for fewer of them.
 const KEYS_FOR_A_LOG: usize = 32;
@@ -25,8 +24,8 @@ const KEYS_FOR_A_COUNT: usize = 16;
 /// and 38 more if logs are used, for which there is room for a 32nd of the keys. A limit with keys that share buckets takes at most
 /// 200 bytes for each thousand of `max_keys` on top. Memory is allocated as it is needed, and an idle key's slot is given to the next.
 #[derive(Debug)]
-pub struct Store<H = RandomState> {
-    hasher: H,
+pub struct Store {
+    keys: Keys,
     /// How many limits there have been, each of which has its number in the hash of its keys.
     limits: AtomicU64,
     shared: AtomicU64,
@@ -35,11 +34,12 @@ pub struct Store<H = RandomState> {
     pub(super) counts: Table<Count>,
 }
 
-impl<H: BuildHasher> Store<H> {
-    /// For `max_keys` that are busy at once. `hasher` must hash by random keys, or clients could choose with whom they share a slot.
-    pub fn new(max_keys: usize, hasher: H) -> Self {
+impl Store {
+    /// For `max_keys` that are busy at once. `hasher` must have random keys, of which those of the
+    /// store are made, or clients could choose with whom they share a slot.
+    pub fn new(max_keys: usize, hasher: &impl BuildHasher) -> Self {
         Self {
-            hasher,
+            keys: Keys::of(hasher),
             limits: AtomicU64::new(0),
             shared: AtomicU64::new(0),
             buckets: Table::new(max_keys),
@@ -49,14 +49,15 @@ impl<H: BuildHasher> Store<H> {
     }
 
     /// A limit that counts each key by itself. Nobody has done anything yet.
-    pub fn keyed(self: &Arc<Self>, limit: Limit) -> Keyed<H> {
+    pub fn keyed(self: &Arc<Self>, limit: Limit) -> Keyed {
+        let rules = Rules::of(&limit);
         let (buckets, logs) = (self.buckets.shared(), self.logs.shared());
-        Keyed { store: Arc::clone(self), number: self.number(), limit, buckets, logs }
+        Keyed { store: Arc::clone(self), start: self.start(), limit, rules, buckets, logs }
     }
 
     /// A limit of `max` requests of each key that are under way at once.
-    pub fn slots(self: &Arc<Self>, max: u32) -> Slots<H> {
-        Slots::new(Arc::clone(self), self.number(), max)
+    pub fn slots(self: &Arc<Self>, max: u32) -> Slots {
+        Slots::new(Arc::clone(self), self.start(), max)
     }
 
     /// Bytes that the tables take by now. The times in logs come on top.
@@ -69,21 +70,15 @@ impl<H: BuildHasher> Store<H> {
         self.shared.load(Relaxed)
     }
 
-    pub(super) fn hash<K: Hash + ?Sized>(&self, limit: u64, key: &K) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write_u64(limit);
-        key.hash(&mut hasher);
-        hasher.finish()
-    }
-
     pub(super) fn note(&self, home: Home) {
         if home == Home::Shared {
             self.shared.fetch_add(1, Relaxed);
         }
     }
 
-    fn number(&self) -> u64 {
-        self.limits.fetch_add(1, Relaxed)
+    /// For a new limit.
+    fn start(&self) -> Start {
+        self.keys.limit(self.limits.fetch_add(1, Relaxed))
     }
 }
 
@@ -100,15 +95,42 @@ impl State for Bucket {
 /// A limit that counts each key by itself, from the first request on. Whoever keeps it keeps the counts; two that are made of the same
 /// [`Limit`] do not count together.
 #[derive(Debug)]
-pub struct Keyed<H = RandomState> {
-    store: Arc<Store<H>>,
-    number: u64,
+pub struct Keyed {
+    store: Arc<Store>,
+    start: Start,
     limit: Limit,
+    rules: Rules,
     buckets: Shared<Bucket>,
     logs: Shared<Log>,
 }
 
-impl<H: BuildHasher> Keyed<H> {
+/// Token buckets are told apart from the others first, because nearly all limits are some.
+#[derive(Debug)]
+enum Rules {
+    TokenBucket(TokenBucket),
+    Other(Other),
+}
+
+#[derive(Debug)]
+enum Other {
+    SlidingWindow(SlidingWindow),
+    SlidingLog(SlidingLog),
+    FixedWindow(FixedWindow),
+}
+
+impl Rules {
+    fn of(limit: &Limit) -> Self {
+        let rate = limit.rate;
+        match limit.algorithm {
+            Algorithm::TokenBucket { burst } => Self::TokenBucket(TokenBucket::new(rate, burst)),
+            Algorithm::SlidingWindow => Self::Other(Other::SlidingWindow(SlidingWindow(rate))),
+            Algorithm::SlidingLog => Self::Other(Other::SlidingLog(SlidingLog(rate))),
+            Algorithm::FixedWindow => Self::Other(Other::FixedWindow(FixedWindow(rate))),
+        }
+    }
+}
+
+impl Keyed {
     /// What limits each key.
     pub fn limit(&self) -> &Limit {
         &self.limit
@@ -116,38 +138,53 @@ impl<H: BuildHasher> Keyed<H> {
 
     /// Whether a request of this weight may pass now; if so, it is counted.
     pub fn decide<K: Hash + ?Sized>(&self, key: &K, weight: u64, now: Now) -> Outcome {
-        self.settle(self.store.hash(self.number, key), Ask { weight, now, patience: None })
+        self.settle(self.start.hash(key), &Ask { weight, now, patience: None })
     }
 
     /// The same for a request that would wait for `patience`; if it may pass in that time, it is counted, and told how long to wait.
     pub fn reserve<K: Hash + ?Sized>(&self, key: &K, weight: u64, patience: Duration, now: Now) -> Outcome {
-        self.settle(self.store.hash(self.number, key), Ask { weight, now, patience: Some(patience) })
+        self.settle(self.start.hash(key), &Ask { weight, now, patience: Some(patience) })
     }
 
-    fn settle(&self, hash: u64, ask: Ask) -> Outcome {
-        let Self { store, buckets, logs, .. } = self;
-        let rate = self.limit.rate;
-        match self.limit.algorithm {
-            Algorithm::TokenBucket { burst } => {
-                self.visit(&TokenBucket { rate, burst }, (&store.buckets, buckets), hash, ask)
-            }
-            Algorithm::SlidingWindow => self.visit(&SlidingWindow(rate), (&store.buckets, buckets), hash, ask),
-            Algorithm::FixedWindow => self.visit(&FixedWindow(rate), (&store.buckets, buckets), hash, ask),
-            Algorithm::SlidingLog => self.visit(&SlidingLog(rate), (&store.logs, logs), hash, ask),
+    #[inline]
+    fn settle(&self, hash: u64, ask: &Ask) -> Outcome {
+        match &self.rules {
+            Rules::TokenBucket(rule) => self.bucket(rule, hash, ask),
+            Rules::Other(rule) => self.other(rule, hash, ask),
         }
     }
 
+    #[inline(never)]
+    fn other(&self, rule: &Other, hash: u64, ask: &Ask) -> Outcome {
+        match rule {
+            Other::SlidingWindow(rule) => self.bucket(rule, hash, ask),
+            Other::FixedWindow(rule) => self.bucket(rule, hash, ask),
+            Other::SlidingLog(rule) => self.visit(rule, (&self.store.logs, &self.logs), hash, ask),
+        }
+    }
+
+    #[inline(never)]
+    fn bucket(&self, rule: &impl Rule<State = Bucket>, hash: u64, ask: &Ask) -> Outcome {
+        self.visit(rule, (&self.store.buckets, &self.buckets), hash, ask)
+    }
+
+    #[inline]
     fn visit<R: Rule<State: State>>(
         &self,
         rule: &R,
-        place: (&Table<R::State>, &Shared<R::State>),
+        (table, shared): (&Table<R::State>, &Shared<R::State>),
         hash: u64,
-        ask: Ask,
+        ask: &Ask,
     ) -> Outcome {
-        let (table, shared) = place;
-        let visit = table.visit(hash, ask.now.mono.0, shared, |state| settle(rule, state, ask));
-        self.store.note(visit.home);
-        visit.result
+        let mut set = table.lock(hash);
+        if let Some(state) = set.own() {
+            return rule.settle(state, ask);
+        }
+        let (outcome, _) = table.visit(set, ask.now.mono.0, shared, |state, home| {
+            self.store.note(home);
+            rule.settle(state, ask)
+        });
+        outcome
     }
 }
 
@@ -168,8 +205,8 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    fn store(max_keys: usize) -> Arc<Store<Fixed>> {
-        Arc::new(Store::new(max_keys, Fixed::default()))
+    fn store(max_keys: usize) -> Arc<Store> {
+        Arc::new(Store::new(max_keys, &Fixed::default()))
     }
 
     fn limit(algorithm: Algorithm, amount: u64, period: Duration) -> Limit {
@@ -190,7 +227,7 @@ mod tests {
         Now { mono: Nanos(nanos), wall: Duration::from_nanos(nanos) }
     }
 
-    fn pass<K: Hash>(keyed: &Keyed<Fixed>, key: K, now: u64) -> usize {
+    fn pass<K: Hash>(keyed: &Keyed, key: K, now: u64) -> usize {
         (0..100).filter(|_| keyed.decide(&key, 1, at(now)).allowed).count()
     }
 
@@ -283,7 +320,7 @@ mod tests {
     }
 
     /// What passes of one key that two workers use together, each with many keys of its own beside it.
-    fn hammer(keyed: &Keyed<Fixed>) -> usize {
+    fn hammer(keyed: &Keyed) -> usize {
         let decide = |worker: u64, turn: u64| {
             keyed.decide(&(turn * 2 + worker), 1, at(turn));
             keyed.decide("contended", 1, at(turn)).allowed

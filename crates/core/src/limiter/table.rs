@@ -1,6 +1,7 @@
 //! What is known of each key, in a space that is bounded: a key belongs to one small set, and in it has a slot of its own while it is
 //! busy. Where that set is full it may have one in a set of a smaller table; where that is full too, keys share until one is free.
 
+use std::array;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -39,34 +40,40 @@ pub(super) enum Home {
     Shared,
 }
 
-/// What came of a visit.
-pub(super) struct Visit<R> {
-    pub(super) result: R,
-    pub(super) home: Home,
-    idle_at: u64,
-}
-
 /// Keys by their hash. Two keys of the same hash are one key: with random keys of the hash, and a million of them in the table,
 /// the odds that any two are is one in thirty million.
 #[derive(Debug)]
 pub(super) struct Table<S> {
     sets: usize,
+    /// By how many bits hashes are turned, so that the two tables' sets depend on other bits of them.
+    turned: u32,
     chunks: Box<[OnceLock<Chunk<S>>]>,
     /// For keys whose set is full.
     spill: Option<Box<Self>>,
 }
 
+/// Arrays, so that a number below their length needs no look at it.
 #[derive(Debug)]
 struct Chunk<S> {
-    sets: Box<[Set<S>]>,
+    sets: Box<[Set<S>; CHUNK]>,
     /// By set: until then, what one of its keys has done may be written elsewhere. Changed under the set's lock. It does not stand
     /// beside the slots, because only keys without a slot ever look at it.
-    spilled: Box<[AtomicU64]>,
+    spilled: Box<[AtomicU64; CHUNK]>,
 }
 
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Set<S>(Mutex<[Slot<S>; WAYS]>);
+
+/// The set of a key, until it is dropped.
+pub(super) struct Locked<'a, S> {
+    slots: MutexGuard<'a, [Slot<S>; WAYS]>,
+    /// The key's.
+    own: usize,
+    /// See [`Chunk::spilled`].
+    spilled: &'a AtomicU64,
+    hash: u64,
+}
 
 /// One that nobody has had yet is like that of a key whose hash is 0 and that has done nothing.
 #[derive(Debug, Default)]
@@ -85,12 +92,13 @@ pub(super) struct Shared<S> {
 impl<S: State> Table<S> {
     /// For so many keys. Next to nothing is allocated yet.
     pub(super) fn new(keys: usize) -> Self {
-        Self { spill: Some(Box::new(Self::without_spill(keys / SPILL))), ..Self::without_spill(keys) }
+        let spill = Self { turned: 32, ..Self::without_spill(keys / SPILL) };
+        Self { spill: Some(Box::new(spill)), ..Self::without_spill(keys) }
     }
 
     fn without_spill(keys: usize) -> Self {
         let sets = keys.saturating_mul(SLOTS_PER_KEY).div_ceil(WAYS).max(1);
-        Self { sets, chunks: (0..sets.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect(), spill: None }
+        Self { sets, turned: 0, chunks: (0..sets.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect(), spill: None }
     }
 
     /// What the keys of a new limit may share.
@@ -99,28 +107,50 @@ impl<S: State> Table<S> {
         Shared { count: keys.div_ceil(KEYS_PER_SHARED), buckets: OnceLock::new() }
     }
 
-    /// Lets `act` see and change the state of a key. Nobody else does meanwhile.
+    /// Locks the set of a key, so that nobody else sees the key's state meanwhile.
+    ///
+    /// The upper bits of the hash choose the set, the lower ones that of the smaller table; the tag is the whole hash.
+    #[inline]
+    #[expect(clippy::indexing_slicing, reason = "a product with a share below 1 is below the number of sets")]
+    #[expect(clippy::cast_possible_truncation, reason = "it is below the number of sets, a usize")]
+    pub(super) fn lock(&self, hash: u64) -> Locked<'_, S> {
+        let set = ((u128::from(hash.rotate_left(self.turned)) * self.sets as u128) >> 64) as usize;
+        let chunk = self.chunks[set / CHUNK].get_or_init(Chunk::new);
+        let slots = lock(&chunk.sets[set % CHUNK].0);
+        Locked { own: find(&slots, hash), slots, spilled: &chunk.spilled[set % CHUNK], hash }
+    }
+
+    /// Lets `act` see and change the state of a key that has no slot in its set, and tells it where that is. It says also when the key
+    /// is idle.
     ///
     /// A key that gets a slot takes along what was written of it elsewhere, even if others have done that: nobody gains by it.
-    pub(super) fn visit<R>(&self, hash: u64, now: u64, shared: &Shared<S>, act: impl FnOnce(&mut S) -> R) -> Visit<R> {
-        let (set, spilled) = self.set(hash);
-        let mut slots = lock(&set.0);
-        if let Some(slot) = slots.iter_mut().find(|slot| slot.tag == hash) {
-            return Visit::of(&mut slot.state, Home::Own, act);
-        }
+    #[inline(never)]
+    pub(super) fn visit<R>(
+        &self,
+        Locked { mut slots, spilled, hash, .. }: Locked<'_, S>,
+        now: u64,
+        shared: &Shared<S>,
+        act: impl FnOnce(&mut S, Home) -> R,
+    ) -> (R, u64) {
         if let Some(slot) = slots.iter_mut().find(|slot| slot.state.idle_at() <= now)
             && let Some(state) = self.elsewhere(spilled, hash, now, shared)
         {
             *slot = Slot { tag: hash, state };
-            return Visit::of(&mut slot.state, Home::Own, act);
+            return acted(&mut slot.state, Home::Own, act);
         }
         // Under the set's lock, so that no other worker finds a slot for this key meanwhile.
-        let visit = match &self.spill {
-            Some(spill) => spill.visit(hash, now, shared, act),
-            None => Visit::of(&mut *shared.bucket(hash), Home::Shared, act),
+        let (result, idle_at) = match &self.spill {
+            Some(spill) => {
+                let mut set = spill.lock(hash);
+                match set.own() {
+                    Some(state) => acted(state, Home::Own, act),
+                    None => spill.visit(set, now, shared, act),
+                }
+            }
+            None => acted(&mut *shared.bucket(hash), Home::Shared, act),
         };
-        spilled.fetch_max(visit.idle_at, Relaxed);
-        visit
+        spilled.fetch_max(idle_at, Relaxed);
+        (result, idle_at)
     }
 
     /// What a key takes along into a slot of this table; `None` if it must stay where it is.
@@ -129,11 +159,10 @@ impl<S: State> Table<S> {
             return Some(S::default());
         }
         let Some(spill) = &self.spill else { return shared.bucket(hash).inherited() };
-        let (set, spilled) = spill.set(hash);
-        let slots = lock(&set.0);
-        match slots.iter().find(|slot| slot.tag == hash) {
-            Some(slot) => slot.state.inherited(),
-            None => spill.elsewhere(spilled, hash, now, shared),
+        let mut set = spill.lock(hash);
+        match set.own() {
+            Some(state) => state.inherited(),
+            None => spill.elsewhere(set.spilled, hash, now, shared),
         }
     }
 
@@ -142,9 +171,9 @@ impl<S: State> Table<S> {
         if home == Home::Shared {
             return act(&mut shared.bucket(hash));
         }
-        let mut slots = lock(&self.set(hash).0.0);
-        if let Some(slot) = slots.iter_mut().find(|slot| slot.tag == hash) {
-            act(&mut slot.state);
+        let mut set = self.lock(hash);
+        if let Some(state) = set.own() {
+            act(state);
         } else if let Some(spill) = &self.spill {
             spill.revisit(hash, home, shared, act);
         }
@@ -157,32 +186,19 @@ impl<S: State> Table<S> {
         let spill = self.spill.as_ref().map_or(0, |spill| spill.memory());
         size_of_val(&*self.chunks) + sizes.sum::<usize>() + spill
     }
-
-    /// The set that a key belongs to, and until when its keys may be written elsewhere. The upper bits of the hash choose the set, the
-    /// lower ones that of the smaller table; the tag is the whole hash.
-    #[expect(clippy::indexing_slicing, reason = "a product with a share below 1 is below the number of sets")]
-    #[expect(clippy::cast_possible_truncation, reason = "it is below the number of sets, a usize")]
-    fn set(&self, hash: u64) -> (&Set<S>, &AtomicU64) {
-        let bits = if self.spill.is_some() { hash } else { hash.rotate_left(32) };
-        let set = ((u128::from(bits) * self.sets as u128) >> 64) as usize;
-        let chunk = self.chunks[set / CHUNK].get_or_init(Chunk::new);
-        (&chunk.sets[set % CHUNK], &chunk.spilled[set % CHUNK])
-    }
 }
 
-impl<R> Visit<R> {
-    fn of<S: State>(state: &mut S, home: Home, act: impl FnOnce(&mut S) -> R) -> Self {
-        let result = act(state);
-        Self { result, home, idle_at: state.idle_at() }
+impl<S> Locked<'_, S> {
+    /// The state of the key, if it has a slot here.
+    #[inline]
+    pub(super) fn own(&mut self) -> Option<&mut S> {
+        self.slots.get_mut(self.own).map(|slot| &mut slot.state)
     }
 }
 
 impl<S: State> Chunk<S> {
     fn new() -> Self {
-        Self {
-            sets: (0..CHUNK).map(|_| Set(Mutex::default())).collect(),
-            spilled: (0..CHUNK).map(|_| AtomicU64::new(0)).collect(),
-        }
+        Self { sets: boxed(|| Set(Mutex::default())), spilled: boxed(|| AtomicU64::new(0)) }
     }
 }
 
@@ -199,4 +215,23 @@ impl<S: State> Shared<S> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Which slot a key has, or [`WAYS`]. It looks at all: which it will be cannot be foretold, and a processor that bets on it loses time.
+#[inline]
+fn find<S>(slots: &[Slot<S>; WAYS], hash: u64) -> usize {
+    let tags = slots.iter().enumerate().rev();
+    tags.fold(WAYS, |found, (number, slot)| if slot.tag == hash { number } else { found })
+}
+
+/// Made where it stays: an array is made on the stack and copied.
+fn boxed<T>(new: impl Fn() -> T) -> Box<[T; CHUNK]> {
+    let all: Box<[T]> = (0..CHUNK).map(|_| new()).collect();
+    // There are as many, so this is never needed.
+    all.try_into().unwrap_or_else(|_| Box::new(array::from_fn(|_| new())))
+}
+
+#[inline(never)]
+fn acted<S: State, R>(state: &mut S, home: Home, act: impl FnOnce(&mut S, Home) -> R) -> (R, u64) {
+    (act(state, home), state.idle_at())
 }

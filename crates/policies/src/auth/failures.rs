@@ -100,7 +100,7 @@ const MOST_ADDRESSES: usize = 100_000;
 
 /// Who has failed how often.
 pub(super) struct Failures {
-    counts: Keyed<RandomState>,
+    counts: Keyed,
     /// One more may come after so long.
     interval: Duration,
     /// After so long without a failure of anybody, everybody may fail as often as at first.
@@ -115,7 +115,7 @@ impl Failures {
         let nanos = limit.rate().period().as_nanos() / u128::from(limit.rate().amount());
         let interval = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
         Self {
-            counts: Arc::new(Store::new(MOST_ADDRESSES, RandomState::new())).keyed(limit),
+            counts: Arc::new(Store::new(MOST_ADDRESSES, &RandomState::new())).keyed(limit),
             interval,
             memory: interval.saturating_mul(burst),
             origin,
@@ -138,11 +138,11 @@ impl Failures {
             return None;
         }
         let outcome = self.counts.decide(&network(client), 0, now);
-        if outcome.remaining > 0 {
+        if outcome.remaining.whole() > 0 {
             return None;
         }
         // All but one of the tokens need not be there.
-        let wait = (outcome.reset_after + self.interval).saturating_sub(self.memory);
+        let wait = (outcome.reset_after.duration() + self.interval).saturating_sub(self.memory);
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         let detail = "Too many failed attempts";
         Some(Rejection::new(RejectionKind::TooManyRequests, "too_many_failures", detail).retry_after(seconds.max(1)))

@@ -174,7 +174,7 @@ fn add(name: &Arc<str>, scope: &str, limit: &Arc<Definition>, setup: &mut Setup<
 /// Where the counts of all limits are kept.
 fn store(setup: &Setup<'_>) -> Arc<Store> {
     let keys = setup.top::<LimitsMemory>().copied().unwrap_or(DEFAULT_KEYS);
-    setup.shared.keep(format!("limits\n{keys}"), || Store::new(keys, RandomState::new()))
+    setup.shared.keep(format!("limits\n{keys}"), || Store::new(keys, &RandomState::new()))
 }
 
 #[cfg(test)]

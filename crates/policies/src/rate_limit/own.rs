@@ -1,6 +1,5 @@
 //! The limits that callers bring along: an API key may have a rate of its own.
 
-use std::hash::RandomState;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -19,7 +18,7 @@ const NAME: &str = "own";
 
 /// Counts every caller with a rate of their own, over all routes.
 struct OwnLimits {
-    store: Arc<Store<RandomState>>,
+    store: Arc<Store>,
     origin: Arc<Origin>,
     name: Arc<str>,
     /// One for each different limit: there are as many as operators have thought of.

@@ -44,9 +44,9 @@ pub(super) fn tell_if_first(name: &Arc<str>, standings: &[Standing], fields: &mu
         let comma = if policies.is_empty() { "" } else { ", " };
         policies.push_str(comma);
         policies.push_str(policy);
-        let reset = seconds(outcome.reset_after);
+        let reset = seconds(outcome.reset_after.duration());
         // Writing to a String cannot fail.
-        write!(now, "{comma}\"{name}\";r={};t={reset}", outcome.remaining).ok();
+        write!(now, "{comma}\"{name}\";r={};t={reset}", outcome.remaining.whole()).ok();
     }
     // Cannot fail: names are letters, digits, `-` and `_`.
     fields.set("ratelimit-policy", policies.as_bytes()).ok();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tidegate_core::limiter::{Algorithm, Limit, Outcome};
+use tidegate_core::limiter::{Algorithm, Limit, Outcome, Span};
 
 use super::failure::Unavailable;
 use super::script::{BUCKET, LOG, Script, WINDOWS};
@@ -98,8 +98,8 @@ impl Meter {
             allowed,
             wait: Duration::ZERO,
             limit: self.most,
-            remaining: self.remaining(counts),
-            reset_after: Duration::from_micros(self.reset(counts)),
+            remaining: self.remaining(counts).into(),
+            reset_after: Span::nanos(self.reset(counts).saturating_mul(1000)),
             retry_after: retry.map(Duration::from_micros),
         }
     }

@@ -129,7 +129,7 @@ fn a_day(amount: u64) -> Limit {
 /// What a store says of one request, in short.
 async fn said(store: &RedisStore, world: &Thread, limit: &Limit) -> String {
     match store.decide(world, b"key", limit, 1).await {
-        Ok(Outcome { allowed: true, remaining, .. }) => format!("pass, {remaining} left"),
+        Ok(Outcome { allowed: true, remaining, .. }) => format!("pass, {} left", remaining.whole()),
         Ok(Outcome { retry_after: Some(_), .. }) => "later".to_owned(),
         Ok(_) => "never".to_owned(),
         Err(why) => why.label().to_owned(),

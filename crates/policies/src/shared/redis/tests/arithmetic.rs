@@ -4,7 +4,7 @@ use e2e::redis::Redis;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tidegate_core::balance::Nanos;
-use tidegate_core::limiter::{Now, Store};
+use tidegate_core::limiter::{Now, Span, Store};
 
 use super::super::counts::Counts;
 use super::super::script::Script;
@@ -36,7 +36,7 @@ impl Three {
         let (mut connection, driver) = target.open().await.unwrap();
         beside(driver);
         let _: () = redis::cmd("FLUSHALL").query_async(&mut connection).await.unwrap();
-        let limiter = Arc::new(Store::new(1000, std::hash::RandomState::new())).keyed(limit);
+        let limiter = Arc::new(Store::new(1000, &std::hash::RandomState::new())).keyed(limit);
         let (meter, mut here) = (Meter::of(&limit), Counts::default());
         let script = match limit.algorithm() {
             Algorithm::TokenBucket { .. } => &self.scripts[0],
@@ -68,7 +68,8 @@ impl Three {
 /// The server's clock has microseconds: what happens within one is told for its end.
 fn in_micros(outcome: Outcome) -> Outcome {
     let up = |time: Duration| Duration::from_micros(u64::try_from(time.as_nanos().div_ceil(1000)).unwrap());
-    Outcome { reset_after: up(outcome.reset_after), retry_after: outcome.retry_after.map(up), ..outcome }
+    let reset_after = Span::nanos(u64::try_from(up(outcome.reset_after.duration()).as_nanos()).unwrap());
+    Outcome { reset_after, retry_after: outcome.retry_after.map(up), ..outcome }
 }
 
 fn limits() -> impl Strategy<Value = Limit> {

@@ -56,10 +56,10 @@ fn a_decision_says_all_that_the_fields_of_a_reply_need() {
         let (store, world) = (exact(&redis.url()), Thread::new());
         let limit = limit(Algorithm::TokenBucket { burst: 3 }, 1, 3600);
         let outcome = store.decide(&*world, b"key", &limit, 2).await.unwrap();
-        assert_eq!((outcome.allowed, outcome.limit, outcome.remaining), (true, 3, 1));
-        assert_eq!((outcome.reset_after, outcome.retry_after), (Duration::from_hours(2), None));
+        assert_eq!((outcome.allowed, outcome.limit, outcome.remaining.whole()), (true, 3, 1));
+        assert_eq!((outcome.reset_after.duration(), outcome.retry_after), (Duration::from_hours(2), None));
         let outcome = store.decide(&*world, b"key", &limit, 2).await.unwrap();
-        assert_eq!((outcome.allowed, outcome.remaining), (false, 1));
+        assert_eq!((outcome.allowed, outcome.remaining.whole()), (false, 1));
         let retry = outcome.retry_after.unwrap();
         assert!(retry <= Duration::from_hours(1) && retry > Duration::from_secs(3500), "{retry:?}");
         let outcome = store.decide(&*world, b"key", &limit, 4).await.unwrap();
