@@ -79,6 +79,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 
 /// Gives a gateway that counts which way its code goes every kind of work to do.
 pub(crate) fn train(root: &Path, gateway: &Path, seconds: u32) -> Result<()> {
+    ensure!(machine::cpus()? >= 2, "training needs two CPUs: one for the gateway, one for load and backend");
     let works = work::ALL.iter().filter(|work| matches!(work.measure, Measure::Cpu(_) | Measure::Latency));
     let options = Options {
         rounds: 1,
