@@ -137,13 +137,16 @@ impl Line<'_> {
     /// Follows the time, whose string is still open.
     fn request(&mut self, completed: &Completed<'_>) {
         self.raw(b"\",\"request_id\":\"");
-        self.value(completed.request_id);
+        // An identifier that was taken over is as harmless as our own, see `request_id::well_formed`.
+        self.raw(completed.request_id.as_bytes());
         self.raw(b"\",\"client\":\"");
-        self.raw(Text::address(completed.client).bytes());
+        let client = Text::address(completed.client);
+        self.raw(client.bytes());
         self.raw(b"\",\"peer\":\"");
-        self.raw(Text::socket(completed.peer).bytes());
+        let peer = completed.peer;
+        self.socket(peer, if peer.ip() == completed.client { client } else { Text::address(peer.ip()) }.bytes());
         self.raw(b"\",\"listener\":\"");
-        self.value(completed.listener);
+        self.name(completed.listener);
         self.raw(match completed.version {
             Version::Http10 => b"\",\"protocol\":\"HTTP/1.0\",\"method\":\"",
             Version::Http11 => b"\",\"protocol\":\"HTTP/1.1\",\"method\":\"",
@@ -152,7 +155,7 @@ impl Line<'_> {
         // A method is a token (RFC 9110 section 9.1), and so needs no escaping.
         self.raw(completed.method.as_str().as_bytes());
         self.raw(b"\",\"scheme\":\"");
-        self.value(completed.scheme);
+        self.raw(completed.scheme.as_bytes());
         self.raw(b"\",\"host\":\"");
         self.value(completed.host);
         self.raw(b"\",\"path\":\"");
@@ -210,7 +213,9 @@ impl Line<'_> {
         if completed.service.is_empty() {
             return;
         }
-        self.text(b",\"service\":\"", completed.service);
+        self.raw(b",\"service\":\"");
+        self.name(completed.service);
+        self.raw(b"\"");
         if let Some(endpoint) = completed.endpoint {
             self.text(b",\"endpoint\":\"", endpoint);
         }
@@ -325,6 +330,7 @@ impl Line<'_> {
     fn number(&mut self, name: &[u8], value: u64) {
         self.raw(name);
         match u16::try_from(value) {
+            Ok(small @ ..10) => self.0.push(digit(small)),
             Ok(small) => self.raw(Text::decimal(small).bytes()),
             Err(_) => self.raw(&decimal(value)),
         }
@@ -338,6 +344,21 @@ impl Line<'_> {
         self.raw(&[b'.', digit(rest / 100), digit(rest / 10 % 10), digit(rest % 10)]);
     }
 
+    /// The address is that of the socket.
+    fn socket(&mut self, socket: SocketAddr, address: &[u8]) {
+        let (open, close): (&[u8], &[u8]) = if socket.is_ipv6() { (b"[", b"]:") } else { (b"", b":") };
+        self.raw(open);
+        self.raw(address);
+        self.raw(close);
+        self.raw(Text::decimal(socket.port()).bytes());
+    }
+
+    /// The configuration's names are letters, digits and `-`, `_`, `.`.
+    #[inline]
+    fn name(&mut self, name: &str) {
+        self.raw(name.as_bytes());
+    }
+
     #[inline]
     fn value(&mut self, text: &str) {
         escape::text(self.0, text);
@@ -349,36 +370,22 @@ impl Line<'_> {
     }
 }
 
-/// An address as text on the stack: the longest is `[ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255]:65535`.
+/// An address or a number as text on the stack: the longest is `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`.
 struct Text {
-    bytes: [u8; 54],
+    bytes: [u8; 45],
     length: usize,
 }
 
 impl Text {
     fn decimal(number: u16) -> Self {
-        let mut text = Self { bytes: [0; 54], length: 0 };
+        let mut text = Self { bytes: [0; 45], length: 0 };
         text.push_decimal(number);
         text
     }
 
     fn address(address: IpAddr) -> Self {
-        let mut text = Self { bytes: [0; 54], length: 0 };
+        let mut text = Self { bytes: [0; 45], length: 0 };
         text.push_address(address);
-        text
-    }
-
-    fn socket(socket: SocketAddr) -> Self {
-        let mut text = Self { bytes: [0; 54], length: 0 };
-        if socket.is_ipv6() {
-            text.push(b'[');
-        }
-        text.push_address(socket.ip());
-        if socket.is_ipv6() {
-            text.push(b']');
-        }
-        text.push(b':');
-        text.push_decimal(socket.port());
         text
     }
 
