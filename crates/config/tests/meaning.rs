@@ -52,7 +52,7 @@ fn the_smallest_gateway_has_every_default() {
     assert_eq!((limits.header_bytes, limits.headers, limits.uri_bytes), (32 << 10, 100, 8 << 10));
     assert_eq!((limits.body, limits.min_rate, limits.streams), (Some(10 << 20), Some(240), 128));
     assert_eq!((limits.connections, limits.connections_per_client), (20_000, 1000));
-    assert_eq!((server.buffers.head, server.buffers.body), (16 << 10, 64 << 10));
+    assert_eq!((server.buffers.head, server.buffers.body), (16 << 10, 48 << 10));
     assert!(server.workers.is_none() && server.trusted_proxies.is_empty());
     assert_eq!(&*server.request_id.header, "x-request-id");
     assert!(config.admin.is_none() && config.status.is_none() && config.log.access.is_none());

@@ -32,6 +32,8 @@ pub(crate) struct Writing {
     ended: bool,
     /// The body was asked for its first frame, which leaves together with the head.
     asked: bool,
+    /// Why the body broke off. Told when all that came before has left.
+    failed: Option<BodyError>,
     pace: Pace,
     patience: Patience,
     /// Bytes of the body.
@@ -50,6 +52,7 @@ impl Writing {
             writer: BodyWriter::new(framing),
             ended: bodiless,
             asked: false,
+            failed: None,
             pace: Pace::default(),
             patience,
             sent: 0,
@@ -93,11 +96,20 @@ impl Writing {
         if self.ended || self.asked && !wire.borrow().outbox.is_empty() {
             return Poll::Ready(Ok(()));
         }
+        if let Some(error) = self.failed {
+            return Poll::Ready(Err(Written::Broken(end_of(error))));
+        }
+        let before = self.sent;
         self.asked = true;
         // Small frames that are there leave in one write, the first ones together with the head.
         while !self.ended && wire.borrow().outbox.has_room() {
-            let frame = ready!(self.body.poll_frame(cx));
-            self.take(frame, &mut wire.borrow_mut())?;
+            match ready!(self.body.poll_frame(cx)) {
+                Some(Err(error)) if self.sent > before => {
+                    self.failed = Some(error);
+                    break;
+                }
+                frame => self.take(frame, &mut wire.borrow_mut())?,
+            }
         }
         Poll::Ready(Ok(()))
     }

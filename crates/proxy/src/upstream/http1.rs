@@ -22,7 +22,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::attempt::{Attempt, Failure, Reply, SharedAlarm, Tunnel};
 use super::endpoint::{Endpoint, Permit};
-use super::line::{Bursts, Line};
+use super::line::{Bursts, Line, Withdrawal};
 use super::sender::{SendError, Sender, Sending};
 use super::waiting::Waiting;
 use crate::buffers::Buffers;
@@ -102,7 +102,10 @@ impl Connection {
         match owner.await {
             Ok(Some(owner)) => {
                 if let Some(burst) = bursts.leave(&self.line, owner) {
+                    // Cancelled meanwhile, the burst still sends for others, but not for its owner.
+                    let cancelled = Withdrawal::of(&self.line);
                     let_others_go_first().await;
+                    cancelled.keep();
                     drop(burst);
                 }
                 Ok(())
@@ -176,9 +179,10 @@ impl Connection {
         }
     }
 
-    /// Back to the pool, unless the peer sent more than it should have: then the connection ends here (RFC 9112, 6.3).
+    /// Back to the pool, unless the peer sent more than it should have (RFC 9112, 6.3), or not all of the request was sent: then the
+    /// connection ends here.
     fn retire(mut self: Box<Self>, now: Instant, buffers: &Buffers) {
-        if self.inbox.is_empty() {
+        if self.inbox.is_empty() && self.line.borrow().is_idle() {
             self.permit.rest();
             buffers.put(std::mem::take(&mut self.inbox));
             buffers.put_out(self.line.borrow_mut().outbox.take_buffer());
@@ -395,15 +399,16 @@ impl Stream for ReplyBody {
         let mut line = connection.line.borrow_mut();
         let before = line.sent;
         let polled = sender.poll(&mut line, cx);
-        let moved = line.sent != before;
+        let (moved, done) = (line.sent != before, sender.is_done(&line));
         drop(line);
         if moved || matches!(polled, Ok(Sending::AwaitsBody)) {
             // Who still takes the request, or waits for it, need not reply yet.
             self.silent_since = None;
         }
         match polled {
-            Ok(Sending::Done) => self.sender = None,
-            Ok(Sending::AwaitsBody | Sending::AwaitsUpstream) => {}
+            Ok(Sending::Done) if done => self.sender = None,
+            // It replied before it got the request, which a burst will send.
+            Ok(Sending::Done | Sending::AwaitsBody | Sending::AwaitsUpstream) => {}
             // The reply may still be whole, but the connection has seen its last exchange.
             Err(SendError::Io(_)) => {
                 self.sender = None;

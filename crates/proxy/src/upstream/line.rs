@@ -43,6 +43,11 @@ impl Line {
         }
     }
 
+    /// Whether nothing of any request is on its way.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.left && self.failed.is_none() && self.outbox.is_empty()
+    }
+
     /// Writes what waits for its owner, and says whether all of it was taken.
     fn flush(&mut self, cx: &mut Context<'_>) -> bool {
         self.left = false;
@@ -81,7 +86,7 @@ impl Bursts {
         let sending = std::future::poll_fn(|cx| {
             let mut lines = self.0.borrow_mut();
             // Whose owner is gone has nothing to send.
-            let owned = lines.drain(..).filter(|(line, _)| Rc::strong_count(line) > 1);
+            let owned = lines.drain(..).filter(|(line, _)| Rc::strong_count(line) > 1 && line.borrow().left);
             let stuck = owned.filter(|(line, _)| !line.borrow_mut().flush(cx));
             stuck.for_each(|(_, owner)| owner.wake());
             Poll::Ready(())
@@ -89,6 +94,29 @@ impl Bursts {
         let mut cx = Context::from_waker(Waker::noop());
         let sent = pin!(tokio::task::unconstrained(sending)).poll(&mut cx);
         debug_assert!(sent.is_ready(), "lines that are stuck are left to their owners");
+    }
+}
+
+/// Takes back what was left to a burst when it is dropped, unless that is kept.
+pub(crate) struct Withdrawal<'a>(Option<&'a RefCell<Line>>);
+
+impl<'a> Withdrawal<'a> {
+    pub(crate) fn of(line: &'a RefCell<Line>) -> Self {
+        Self(Some(line))
+    }
+
+    pub(crate) fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Withdrawal<'_> {
+    fn drop(&mut self) {
+        if let Some(line) = self.0.take() {
+            let mut line = line.borrow_mut();
+            line.left = false;
+            line.outbox.clear();
+        }
     }
 }
 
@@ -173,6 +201,37 @@ mod tests {
             let told = std::future::poll_fn(|cx| line.borrow_mut().poll_flush(cx)).await;
             assert_eq!(told.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
         });
+    }
+
+    #[test]
+    fn a_burst_whose_owner_is_cancelled_sends_for_the_others_alone() {
+        block_on(async {
+            let (bursts, waker) = (Bursts::default(), Waker::noop());
+            let ((one, mut silent), (other, mut far)) = (line("one", 100), line("other", 100));
+            let burst = bursts.leave(&one, waker.clone());
+            assert!(bursts.leave(&other, waker.clone()).is_none());
+            drop(Withdrawal::of(&one));
+            drop(burst);
+            assert_eq!(read(&mut far, 5).await, "other");
+            assert!(one.borrow().is_idle() && other.borrow().is_idle());
+            drop(one);
+            let mut rest = Vec::new();
+            silent.read_to_end(&mut rest).await.unwrap();
+            assert!(rest.is_empty());
+        });
+    }
+
+    #[test]
+    fn a_line_is_idle_only_when_all_was_sent() {
+        let (bursts, waker) = (Bursts::default(), Waker::noop());
+        let (line, _far) = line("hello", 3);
+        assert!(!line.borrow().is_idle(), "it waits");
+        let burst = bursts.leave(&line, waker.clone());
+        line.borrow_mut().outbox.clear();
+        assert!(!line.borrow().is_idle(), "a burst has it");
+        line.borrow_mut().outbox.tail().extend_from_slice(b"hello");
+        block_on(async { drop(burst) });
+        assert!(!line.borrow().is_idle(), "a part was sent");
     }
 
     #[test]

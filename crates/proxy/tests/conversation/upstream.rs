@@ -155,6 +155,21 @@ fn a_reply_that_breaks_off_never_looks_complete() {
 }
 
 #[test]
+fn what_came_before_a_reply_broke_off_reaches_the_client() {
+    tell(PLAIN, |world| async move {
+        let mut client = world.client();
+        client.say(GET).await;
+        let mut endpoint = world.endpoint().await;
+        endpoint.head().await;
+        // All of it is there at once, and so is the end of the connection.
+        endpoint.say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n3\r\ncde\r\n").await;
+        drop(endpoint);
+        let reply = client.rest().await;
+        assert!(reply.starts_with("HTTP/1.1 200") && reply.ends_with("2\r\nab\r\n3\r\ncde\r\n"), "{reply}");
+    });
+}
+
+#[test]
 fn a_reply_whose_body_fails_before_it_began_is_a_bad_gateway() {
     tell(PLAIN, |world| async move {
         let mut client = world.client();
