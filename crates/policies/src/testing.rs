@@ -16,9 +16,11 @@ use tidegate_core::body::Body;
 use tidegate_core::client::{Peer, TlsFacts, TrustedProxies};
 use tidegate_core::clock::{Clock, ManualClock};
 use tidegate_core::exchange::{Exchange, Opening};
+use tidegate_core::forward::Told;
 use tidegate_core::policy::{Answer, Call, CallError, Local, Policies, Shared, Stop, Table, World};
+use tidegate_core::rewrite;
 use tidegate_core::route::{Found, Params, Router};
-use tidegate_http1::{HeadReader, Known, Limits, RequestHead, ResponseHead};
+use tidegate_http1::{Fields, HeadReader, Known, Limits, RequestHead, ResponseHead};
 
 use crate::{TABLE, VOCABULARY};
 
@@ -137,6 +139,15 @@ impl Gateway {
         Box::pin(async {
             self.exchange(request).await;
         })
+    }
+
+    /// The fields that the route's service gets of a request, which must pass.
+    pub(crate) fn forwarded(&self, request: &str) -> Fields {
+        let Sent { said, mut exchange, route, cause } = self.send(request);
+        assert_eq!(said, "pass", "{cause:?}");
+        let route = &self.config.routes[route.unwrap()];
+        rewrite::outgoing(&mut exchange, route, "x-request-id", &Told::default()).unwrap();
+        exchange.head.fields
     }
 
     /// The same, for what comes of it.

@@ -2,6 +2,7 @@
 //! neither an idle connection should hold it nor the allocator be asked for it with every request: so attendants are lent.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -21,7 +22,7 @@ pub(crate) struct Attendants(RefCell<Vec<Attendant>>);
 struct Attendant {
     desk: Rc<Desk>,
     /// Serves what is laid on the desk, and never ends.
-    work: Pin<Box<dyn Future<Output = ()>>>,
+    work: Pin<Box<dyn Future<Output = Infallible>>>,
 }
 
 /// Where requests are handed over, and connections handed back.
@@ -60,11 +61,8 @@ impl Future for Serving<'_> {
         let Self { attendants, attendant: lent } = self.get_mut();
         // One whose request is cancelled or panics is dropped with it: it is taken here, and put back when it has not panicked.
         let Some(mut attendant) = lent.take() else { return Poll::Ready(None) };
-        let over = attendant.work.as_mut().poll(cx).is_ready();
+        let Poll::Pending = attendant.work.as_mut().poll(cx);
         let Some(Served { connection, goes_on }) = attendant.desk.served.take() else {
-            if over {
-                return Poll::Ready(None);
-            }
             *lent = Some(attendant);
             return Poll::Pending;
         };
@@ -83,7 +81,7 @@ impl Attendant {
     }
 }
 
-async fn work(desk: Rc<Desk>, mut exchange: Exchange) {
+async fn work(desk: Rc<Desk>, mut exchange: Exchange) -> Infallible {
     loop {
         let next = poll_fn(|_| desk.request.take().map_or(Poll::Pending, Poll::Ready));
         let (mut connection, request) = next.await;
