@@ -99,24 +99,18 @@ impl Connection {
             let filled = sender.fill(&mut self.line.borrow_mut().outbox, cx);
             Poll::Ready(filled.map(|_| sender.has_ended().then(|| cx.waker().clone())))
         });
-        match owner.await {
-            Ok(Some(owner)) => {
-                if let Some(burst) = bursts.leave(&self.line, owner) {
-                    // Cancelled meanwhile, the burst still sends for others, but not for its owner.
-                    let cancelled = Withdrawal::of(&self.line);
-                    let_others_go_first().await;
-                    cancelled.keep();
-                    drop(burst);
-                }
-                Ok(())
-            }
-            Ok(None) => {
-                let_others_go_first().await;
-                Ok(())
-            }
-            Err(SendError::Body(error)) => Err(Failure::Request(error)),
-            Err(SendError::Io(error)) => Err(Failure::Broken { error, sent: false }),
+        let Some(owner) = owner.await.map_err(Failure::Request)? else {
+            let_others_go_first().await;
+            return Ok(());
+        };
+        if let Some(burst) = bursts.leave(&self.line, owner) {
+            // Cancelled meanwhile, the burst still sends for others, but not for its owner.
+            let cancelled = Withdrawal::of(&self.line);
+            let_others_go_first().await;
+            cancelled.keep();
+            drop(burst);
         }
+        Ok(())
     }
 
     /// Writes the request's head into the outbox, which is empty.

@@ -67,7 +67,7 @@ impl Sender {
     pub(crate) fn poll(&mut self, line: &mut Line, cx: &mut Context<'_>) -> Result<Sending, SendError> {
         loop {
             let next = !self.ended && (self.fresh || line.outbox.is_empty());
-            let awaits_body = next && self.fill(&mut line.outbox, cx)?.is_pending();
+            let awaits_body = next && self.fill(&mut line.outbox, cx).map_err(SendError::Body)?.is_pending();
             match line.poll_flush(cx) {
                 Poll::Ready(Ok(())) if self.ended => return Ok(Sending::Done),
                 Poll::Ready(Ok(())) if awaits_body => return Ok(Sending::AwaitsBody),
@@ -83,7 +83,7 @@ impl Sender {
     ///
     /// # Errors
     /// The body failed, or is not as long as it was said to be.
-    pub(crate) fn fill(&mut self, outbox: &mut Outbox, cx: &mut Context<'_>) -> Result<Poll<()>, SendError> {
+    pub(crate) fn fill(&mut self, outbox: &mut Outbox, cx: &mut Context<'_>) -> Result<Poll<()>, BodyError> {
         while !self.ended && outbox.has_room() {
             if self.poll_body(outbox, cx)?.is_pending() {
                 return Ok(Poll::Pending);
@@ -92,30 +92,27 @@ impl Sender {
         Ok(Poll::Ready(()))
     }
 
-    fn poll_body(&mut self, outbox: &mut Outbox, cx: &mut Context<'_>) -> Result<Poll<()>, SendError> {
+    fn poll_body(&mut self, outbox: &mut Outbox, cx: &mut Context<'_>) -> Result<Poll<()>, BodyError> {
         self.fresh = false;
         match self.body.poll_frame(cx) {
             Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(Some(Ok(Frame::Data(data)))) => drop(outbox.frame(&mut self.writer, data)?),
+            Poll::Ready(Some(Ok(Frame::Data(data)))) => drop(outbox.frame(&mut self.writer, data).map_err(malformed)?),
             Poll::Ready(Some(Ok(Frame::Trailers(trailers)))) => self.end(Some(&trailers), outbox)?,
-            Poll::Ready(Some(Err(error))) => return Err(SendError::Body(error)),
+            Poll::Ready(Some(Err(error))) => return Err(error),
             Poll::Ready(None) => self.end(None, outbox)?,
         }
         Ok(Poll::Ready(()))
     }
 
-    fn end(&mut self, trailers: Option<&Fields>, outbox: &mut Outbox) -> Result<(), SendError> {
+    fn end(&mut self, trailers: Option<&Fields>, outbox: &mut Outbox) -> Result<(), BodyError> {
         self.ended = true;
-        self.writer.finish(trailers, outbox.tail())?;
-        Ok(())
+        self.writer.finish(trailers, outbox.tail()).map_err(malformed)
     }
 }
 
-impl From<WrongLength> for SendError {
-    /// A client that promised another length than it sent.
-    fn from(_: WrongLength) -> Self {
-        Self::Body(BodyError::ClientMalformed)
-    }
+/// A client that promised another length than it sent.
+fn malformed(_: WrongLength) -> BodyError {
+    BodyError::ClientMalformed
 }
 
 #[cfg(test)]
