@@ -2,7 +2,11 @@
 //! purpose.
 
 use std::future::{Future, poll_fn};
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+use tidegate_core::clock::moment;
 
 /// A running task; dropping it ends the task.
 #[must_use = "dropping a task ends it"]
@@ -24,10 +28,27 @@ impl Drop for Task {
     }
 }
 
-/// Runs `future` on this thread.
+pin_project! {
+    /// A task whose every turn is one moment.
+    struct Turns<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F: Future> Future for Turns<F> {
+    type Output = F::Output;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        moment(|| self.project().future.poll(cx))
+    }
+}
+
+/// Runs `future` on this thread. Within one of its turns the clock stands still, see [`moment`].
 #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
 pub fn spawn_local(future: impl Future<Output = ()> + 'static) -> Task {
-    Task(Some(tokio::task::spawn_local(future)))
+    Task(Some(tokio::task::spawn_local(Turns { future })))
 }
 
 /// What `work` returns: it may block, so it runs on a thread that serves nobody. `None` if it panicked.
