@@ -15,7 +15,7 @@ use std::time::Duration;
 use tidegate_config::config::LogTarget;
 
 /// Batches that may wait: about 8 MB. More means that the disk or the reader of the pipe does not keep up.
-const QUEUE: usize = 128;
+const QUEUE: usize = 32;
 
 /// A log's thread and where it writes. Lives as long as the process; `finish` ends it.
 #[derive(Debug)]
