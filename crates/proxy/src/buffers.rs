@@ -1,6 +1,7 @@
 //! Read buffers that idle connections give back, so that ten thousand silent clients cost next to nothing.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use tidegate_config::config;
@@ -12,12 +13,22 @@ const KEPT: usize = 64;
 /// A head with more text than this is freed.
 const HEAD_KEPT: usize = 4 * 1024;
 
+/// Room of a wide buffer, in bytes.
+const WIDE: usize = 128 * 1024;
+
+/// Wide buffers of a worker at most: what clients do not take of their bodies holds no more of them than this.
+const WIDE_AT_MOST: usize = 16;
+
 /// A worker's spare buffers.
 #[derive(Debug)]
 pub(crate) struct Buffers {
     /// Of a buffer that waits for a head, and of one that a body keeps filling: `server.buffers`.
     sizes: Cell<config::Buffers>,
     spare: RefCell<Vec<BytesMut>>,
+    /// The last one that was used is the last here, and is used next: the processor still has it in its cache.
+    spare_wide: RefCell<Vec<BytesMut>>,
+    /// Wide buffers that are lent.
+    wide: Cell<usize>,
     spare_out: RefCell<Vec<Vec<u8>>>,
     spare_heads: RefCell<Vec<RequestHead>>,
     spare_replies: RefCell<Vec<ResponseHead>>,
@@ -29,6 +40,8 @@ impl Buffers {
         Self {
             sizes: Cell::new(sizes),
             spare: RefCell::default(),
+            spare_wide: RefCell::default(),
+            wide: Cell::new(0),
             spare_out: RefCell::default(),
             spare_heads: RefCell::default(),
             spare_replies: RefCell::default(),
@@ -55,9 +68,34 @@ impl Buffers {
         wanted.clamp(self.head().min(most), most)
     }
 
+    /// A buffer for reading a body of which `remaining` bytes are known to be still to come, in few large pieces, if it is that large
+    /// and such a buffer is free: one of which no piece waits to be written any more.
+    pub(crate) fn widen(self: &Rc<Self>, remaining: Option<u64>) -> Option<Wide> {
+        if self.sizes.get().body >= WIDE || remaining.is_some_and(|remaining| remaining <= self.body(None) as u64) {
+            return None;
+        }
+        let mut spare = self.spare_wide.borrow_mut();
+        let bytes = match spare.iter_mut().rposition(|bytes| bytes.try_reclaim(WIDE)) {
+            Some(free) => spare.remove(free),
+            None if spare.len() + self.wide.get() < WIDE_AT_MOST => BytesMut::with_capacity(WIDE),
+            None => return None,
+        };
+        self.wide.set(self.wide.get() + 1);
+        Some(Wide { bytes, home: Rc::clone(self) })
+    }
+
     /// An empty buffer for reading.
     pub(crate) fn take(&self) -> BytesMut {
         self.spare.borrow_mut().pop().unwrap_or_else(|| BytesMut::with_capacity(self.head()))
+    }
+
+    /// Takes a buffer back into which nothing was read.
+    #[inline]
+    pub(crate) fn put_unused(&self, buffer: BytesMut) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < KEPT {
+            spare.push(buffer);
+        }
     }
 
     /// Takes a buffer back once nothing is left in it. One that others still hold parts of, or that has grown, is freed.
@@ -119,5 +157,67 @@ impl Buffers {
         if spare.len() < KEPT && buffer.capacity() != 0 && buffer.capacity() <= 32 * 1024 {
             spare.push(buffer);
         }
+    }
+}
+
+/// A wide buffer, lent until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Wide {
+    pub(crate) bytes: BytesMut,
+    home: Rc<Buffers>,
+}
+
+impl Drop for Wide {
+    fn drop(&mut self) {
+        self.bytes.clear();
+        self.home.wide.set(self.home.wide.get() - 1);
+        self.home.spare_wide.borrow_mut().push(std::mem::take(&mut self.bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZES: config::Buffers = config::Buffers { head: 4 * 1024, body: 48 * 1024 };
+
+    fn read(wide: &mut Wide, length: usize) -> Bytes {
+        wide.bytes.extend_from_slice(&vec![b'x'; length]);
+        wide.bytes.split().freeze()
+    }
+
+    #[test]
+    fn a_wide_buffer_serves_the_next_body_once_nothing_of_it_waits() {
+        let buffers = Rc::new(Buffers::new(SIZES));
+        let mut wide = buffers.widen(None).unwrap();
+        let (place, part) = (wide.bytes.as_ptr(), read(&mut wide, 100_000));
+        drop(wide);
+        let mut other = buffers.widen(None).unwrap();
+        assert_ne!(other.bytes.as_ptr(), place, "a part of it still waits");
+        assert!(read(&mut other, WIDE).iter().all(|byte| *byte == b'x'));
+        drop(part);
+        let again = buffers.widen(None).unwrap();
+        assert_eq!((again.bytes.as_ptr(), again.bytes.len(), again.bytes.capacity()), (place, 0, WIDE));
+    }
+
+    #[test]
+    fn what_waits_holds_no_more_wide_buffers_than_there_may_be() {
+        let buffers = Rc::new(Buffers::new(SIZES));
+        let mut parts: Vec<Bytes> = (0..WIDE_AT_MOST).map(|_| read(&mut buffers.widen(None).unwrap(), 1)).collect();
+        assert!(buffers.widen(None).is_none());
+        parts.pop();
+        let lent = buffers.widen(None).unwrap();
+        assert!(buffers.widen(None).is_none());
+        drop(lent);
+        assert!(buffers.widen(None).is_some());
+    }
+
+    #[test]
+    fn a_body_that_an_ordinary_read_takes_gets_no_wide_buffer() {
+        let buffers = Rc::new(Buffers::new(SIZES));
+        assert!(buffers.widen(Some(48 * 1024)).is_none());
+        assert!(buffers.widen(Some(48 * 1024 + 1)).is_some());
+        buffers.resize(config::Buffers { body: 256 * 1024, ..SIZES });
+        assert!(buffers.widen(None).is_none(), "an ordinary read takes more");
     }
 }

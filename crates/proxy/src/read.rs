@@ -8,6 +8,9 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::buffers::Buffers;
+use crate::io::Io;
+
 /// One read of what fits, after making room for about `room` bytes. `Ok(0)` is the end of the stream.
 #[inline]
 pub(crate) fn read_some<R: AsyncRead + Unpin>(
@@ -20,4 +23,30 @@ pub(crate) fn read_some<R: AsyncRead + Unpin>(
         buffer.reserve(room);
     }
     pin!(io.read_buf(buffer)).poll(cx)
+}
+
+/// One read of what there is of a head. Who waits for one, as idle connections do, holds no buffer; so the next one to read finds
+/// the buffer that was used last still in the processor's cache.
+#[inline]
+pub(crate) fn read_head(
+    io: &mut Io,
+    buffer: &mut BytesMut,
+    buffers: &Buffers,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    if buffer.capacity() != 0 {
+        let read = read_some(io, buffer, buffers.head(), cx);
+        if read.is_pending() && buffer.is_empty() {
+            buffers.put(std::mem::take(buffer));
+        }
+        return read;
+    }
+    let mut lent = buffers.take();
+    let read = read_some(io, &mut lent, buffers.head(), cx);
+    if read.is_pending() {
+        buffers.put_unused(lent);
+    } else {
+        *buffer = lent;
+    }
+    read
 }

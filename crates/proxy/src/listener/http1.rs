@@ -163,7 +163,6 @@ impl Connection {
             written = self.write(&mut live, &mut answer, (version, is_head), false).await;
         }
         live.facts.received = self.wire.borrow().received();
-        self.worker.buffers.put_reply(std::mem::take(&mut answer.reply.head));
         drop(answer);
         let since = self.worker.clock.now();
         live.facts.finished = Some(since);
@@ -279,10 +278,13 @@ impl Connection {
         };
         live.facts.status = status.as_u16();
         let patience = self.worker.write_patience(&reply.head.fields);
+        self.worker.buffers.put_reply(std::mem::take(&mut reply.head));
         let is_small = reply.body.is_whole();
         let mut writing = Writing::new(std::mem::take(&mut reply.body), (framing, bodiless), patience, base);
         if is_small {
-            // A stream is better sent on while what was read of it is still in the processor's cache.
+            // Copied while it is in the processor's cache, so that the buffer that it was read into soon serves another connection. A
+            // stream is better sent on at once, for the same reason.
+            poll_fn(|cx| Poll::Ready(writing.fill(cx, &self.wire))).await;
             let_others_go_first().await;
         }
         let written = poll_fn(|cx| writing.poll(cx, &self.wire, &self.worker)).await;

@@ -20,7 +20,7 @@ use crate::buffers::Buffers;
 use crate::io::Io;
 use crate::outbox::Outbox;
 use crate::pace::{Pace, Patience};
-use crate::read::read_some;
+use crate::read::{read_head, read_some};
 use crate::telemetry::LetGo;
 use crate::upstream::attempt::SharedAlarm;
 
@@ -105,10 +105,7 @@ impl Wire {
             if let Some(next) = self.parse_head(waiting, head, rules.limits) {
                 return Poll::Ready(next);
             }
-            if self.inbox.capacity() == 0 {
-                self.inbox = self.buffers.take();
-            }
-            match read_some(&mut self.io, &mut self.inbox, self.buffers.head(), cx) {
+            match self.poll_read(cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::Closed),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending if self.inbox.is_empty() && rules.leave => return Poll::Ready(Next::Closed),
@@ -141,7 +138,6 @@ impl Wire {
         waiting: &AwaitHead,
         timeouts: &ServerTimeouts,
     ) -> Poll<Next> {
-        self.give_buffer_back();
         let (deadline, late) = match waiting.began {
             // What came before the first head was part of the same time.
             Some(_) if waiting.first => (waiting.since + timeouts.header, Next::TooSlow),
@@ -150,13 +146,6 @@ impl Wire {
             None => (waiting.since + timeouts.idle, Next::Idle),
         };
         self.alarm.borrow_mut().poll(cx, deadline).map(|()| late)
-    }
-
-    /// An idle connection holds no buffer.
-    fn give_buffer_back(&mut self) {
-        if self.inbox.is_empty() && self.inbox.capacity() > 0 {
-            self.buffers.put(std::mem::take(&mut self.inbox));
-        }
     }
 
     /// The next request's body is framed like this.
@@ -209,22 +198,16 @@ impl Wire {
             if self.inbox.len() >= READ_AHEAD {
                 return Poll::Pending;
             }
-            if self.io.poll_readable(cx).is_pending() {
-                self.give_buffer_back();
-                return Poll::Pending;
-            }
-            if self.inbox.capacity() == 0 {
-                self.inbox = self.buffers.take();
-            }
-            match read_some(&mut self.io, &mut self.inbox, self.buffers.head(), cx) {
+            match self.poll_read(cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(_)) => {}
-                Poll::Pending => {
-                    self.give_buffer_back();
-                    return Poll::Pending;
-                }
+                Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        read_head(&mut self.io, &mut self.inbox, &self.buffers, cx)
     }
 
     /// Writes what waits to be written.

@@ -34,6 +34,8 @@ pub(crate) struct Writing {
     asked: bool,
     /// Why the body broke off. Told when all that came before has left.
     failed: Option<BodyError>,
+    /// How the reply ended before any of it was written.
+    broken: Option<Written>,
     pace: Pace,
     patience: Patience,
     /// Bytes of the body.
@@ -53,6 +55,7 @@ impl Writing {
             ended: bodiless,
             asked: false,
             failed: None,
+            broken: None,
             pace: Pace::default(),
             patience,
             sent: 0,
@@ -69,6 +72,9 @@ impl Writing {
 
     /// Writes on. Ready once the whole reply was taken by the connection, or cannot be.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, wire: &RefCell<Wire>, worker: &Worker) -> Poll<Written> {
+        if let Some(broken) = self.broken.take() {
+            return Poll::Ready(broken);
+        }
         loop {
             let awaits_body = match self.poll_body(cx, wire) {
                 Poll::Ready(Ok(())) => false,
@@ -88,6 +94,13 @@ impl Writing {
                     return Poll::Pending;
                 }
             }
+        }
+    }
+
+    /// Takes what is there of the body, without writing it.
+    pub(crate) fn fill(&mut self, cx: &mut Context<'_>, wire: &RefCell<Wire>) {
+        if let Poll::Ready(Err(broken)) = self.poll_body(cx, wire) {
+            self.broken = Some(broken);
         }
     }
 

@@ -25,9 +25,9 @@ use super::endpoint::{Endpoint, Permit};
 use super::line::{Bursts, Line, Withdrawal};
 use super::sender::{SendError, Sender, Sending};
 use super::waiting::Waiting;
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, Wide};
 use crate::io::Io;
-use crate::read::read_some;
+use crate::read::{read_head, read_some};
 use crate::tasks::let_others_go_first;
 
 /// What a reply's head may be at most; a service is trusted more than a client, but not without bound.
@@ -77,7 +77,7 @@ impl Connection {
             sender: Sender::new(body, framing),
             send_error: None,
             reader: HeadReader::default(),
-            head: attempt.buffers.take_reply(),
+            head: None,
             interim: 0,
             waiting: Waiting::default(),
         };
@@ -124,7 +124,7 @@ impl Connection {
     }
 
     fn reply(mut self: Box<Self>, attempt: &Attempt<'_>, awaiting: &mut Awaiting) -> Result<Reply, Failure> {
-        let (head, sender) = (std::mem::take(&mut awaiting.head), &mut awaiting.sender);
+        let (head, sender) = (awaiting.head.take().unwrap_or_default(), &mut awaiting.sender);
         let now = attempt.clock.now();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return tunnel(*self, head, now);
@@ -155,6 +155,7 @@ impl Connection {
             silent_since: None,
             clock: attempt.clock.clone(),
             alarm: Rc::clone(attempt.alarm),
+            wide: None,
             buffers: Rc::clone(attempt.buffers),
         });
         Ok(Reply { head, body, tunnel: None, at: now })
@@ -228,7 +229,8 @@ struct Awaiting {
     sender: Sender,
     send_error: Option<io::Error>,
     reader: HeadReader,
-    head: ResponseHead,
+    /// Nobody holds one while nothing has come.
+    head: Option<ResponseHead>,
     interim: u32,
     waiting: Waiting,
 }
@@ -250,11 +252,7 @@ impl Awaiting {
                 Ok(false) => {}
                 Err(failure) => return Poll::Ready(Err(failure)),
             }
-            if connection.inbox.capacity() == 0 {
-                connection.inbox = attempt.buffers.take();
-            }
-            let read =
-                read_some(&mut connection.line.borrow_mut().io, &mut connection.inbox, attempt.buffers.head(), cx);
+            let read = read_head(&mut connection.line.borrow_mut().io, &mut connection.inbox, attempt.buffers, cx);
             let failed = match read {
                 Poll::Ready(Ok(0)) => io::ErrorKind::UnexpectedEof.into(),
                 Poll::Ready(Ok(_)) => {
@@ -294,15 +292,21 @@ impl Awaiting {
     /// True once the final head is there.
     fn parse(&mut self, connection: &mut Connection, attempt: &Attempt<'_>) -> Result<bool, Failure> {
         loop {
+            if connection.inbox.is_empty() {
+                return Ok(false);
+            }
+            let head = self.head.get_or_insert_with(|| attempt.buffers.take_reply());
             let read = self
                 .reader
-                .response(&connection.inbox, &REPLY_LIMITS, &mut self.head)
+                .response(&connection.inbox, &REPLY_LIMITS, head)
                 .map_err(|error| Failure::Malformed(error.to_string().into()))?;
             let Some(length) = read else { return Ok(false) };
             connection.inbox.advance(length);
             self.reader = HeadReader::default();
-            match self.head.status {
-                StatusCode::SWITCHING_PROTOCOLS if self.was_asked_for(connection, attempt) => return Ok(true),
+            match head.status {
+                StatusCode::SWITCHING_PROTOCOLS if was_asked_for(head, &self.sender, connection, attempt) => {
+                    return Ok(true);
+                }
                 StatusCode::SWITCHING_PROTOCOLS => {
                     return Err(Failure::Malformed("it switched to a protocol that nobody asked for".into()));
                 }
@@ -318,22 +322,22 @@ impl Awaiting {
     }
 
     fn relay(&mut self, attempt: &Attempt<'_>) {
-        let head = std::mem::take(&mut self.head);
-        if let Some(interim) = attempt.interim {
+        if let (Some(head), Some(interim)) = (self.head.take(), attempt.interim) {
             interim(head);
         }
-    }
-
-    fn was_asked_for(&self, connection: &Connection, attempt: &Attempt<'_>) -> bool {
-        let mut named = self.head.fields.tokens(Known::Upgrade);
-        let (first, more) = (named.next(), named.next());
-        let asked = attempt.upgrade.zip(first).is_some_and(|(wish, name)| name.eq_ignore_ascii_case(wish.as_bytes()));
-        asked && more.is_none() && self.sender.is_done(&connection.line.borrow())
     }
 
     fn broken(&mut self, error: io::Error, line: &Line) -> Failure {
         Failure::Broken { error: self.send_error.take().unwrap_or(error), sent: line.sent > 0 }
     }
+}
+
+/// Whether the reply switches to the protocol that was asked for, by a request that was sent.
+fn was_asked_for(head: &ResponseHead, sender: &Sender, connection: &Connection, attempt: &Attempt<'_>) -> bool {
+    let mut named = head.fields.tokens(Known::Upgrade);
+    let (first, more) = (named.next(), named.next());
+    let asked = attempt.upgrade.zip(first).is_some_and(|(wish, name)| name.eq_ignore_ascii_case(wish.as_bytes()));
+    asked && more.is_none() && sender.is_done(&connection.line.borrow())
 }
 
 /// The body of a reply: it owns the connection that it comes from and the rest of the request that goes there.
@@ -350,6 +354,8 @@ struct ReplyBody {
     silent_since: Option<Instant>,
     clock: Clock,
     alarm: SharedAlarm,
+    /// Read into in the place of the connection's own buffer, which is empty then.
+    wide: Option<Wide>,
     buffers: Rc<Buffers>,
 }
 
@@ -361,7 +367,8 @@ impl Stream for ReplyBody {
         }
         loop {
             let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
-            match self.reader.read(&mut connection.inbox) {
+            let inbox = self.wide.as_mut().map_or(&mut connection.inbox, |wide| &mut wide.bytes);
+            match self.reader.read(inbox) {
                 Ok(BodyEvent::Data(data)) => return Poll::Ready(Some(Ok(self.took(data)))),
                 Ok(BodyEvent::Trailers(trailers)) => {
                     self.finish_after_trailers();
@@ -374,9 +381,7 @@ impl Stream for ReplyBody {
                 Ok(BodyEvent::NeedMore) => {}
                 Err(_) => return self.fail(BodyError::UpstreamAborted),
             }
-            let room = self.buffers.body(self.length);
-            let read = read_some(&mut connection.line.borrow_mut().io, &mut connection.inbox, room, cx);
-            match read {
+            match self.poll_read(cx) {
                 Poll::Ready(Ok(0)) if self.reader.finish().is_ok() => {
                     self.connection = None;
                     return Poll::Ready(None);
@@ -427,6 +432,28 @@ impl Stream for ReplyBody {
 }
 
 impl ReplyBody {
+    /// Reads more. A body that waits for it holds no wide buffer.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.narrow();
+        let Some(connection) = &mut self.connection else { return Poll::Ready(Ok(0)) };
+        let io = &mut connection.line.borrow_mut().io;
+        let wide = if connection.inbox.is_empty() { self.buffers.widen(self.length) } else { None };
+        let Some(mut wide) = wide else {
+            return read_some(io, &mut connection.inbox, self.buffers.body(self.length), cx);
+        };
+        let room = wide.bytes.capacity();
+        let read = read_some(io, &mut wide.bytes, room, cx);
+        self.wide = matches!(read, Poll::Ready(Ok(1..))).then_some(wide);
+        read
+    }
+
+    /// Goes on with the connection's own buffer. What is left is little: the beginning of a chunk's head, or what was not asked for.
+    fn narrow(&mut self) {
+        if let (Some(wide), Some(connection)) = (self.wide.take(), &mut self.connection) {
+            connection.inbox.extend_from_slice(&wide.bytes);
+        }
+    }
+
     fn took(&mut self, data: Bytes) -> Frame {
         self.length = self.length.map(|length| length.saturating_sub(data.len() as u64));
         self.silent_since = None;
@@ -438,12 +465,14 @@ impl ReplyBody {
 
     fn finish_after_trailers(&mut self) {
         let Some(connection) = &mut self.connection else { return };
-        if matches!(self.reader.read(&mut connection.inbox), Ok(BodyEvent::End)) {
+        let inbox = self.wide.as_mut().map_or(&mut connection.inbox, |wide| &mut wide.bytes);
+        if matches!(self.reader.read(inbox), Ok(BodyEvent::End)) {
             self.finish();
         }
     }
 
     fn finish(&mut self) {
+        self.narrow();
         let Some(connection) = self.connection.take() else { return };
         if self.reusable && self.sender.is_none() {
             connection.retire(self.clock.now(), &self.buffers);
