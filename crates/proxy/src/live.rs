@@ -92,7 +92,7 @@ impl Drop for Live<'_> {
                 status: facts.status,
                 received: facts.received,
                 sent: facts.sent,
-                started: micros(worker.wall_at(exchange.started)),
+                started: exchange.started,
                 duration: finished.saturating_duration_since(exchange.started),
                 upstream: facts.upstream,
                 attempts: facts.tried.attempts,
@@ -163,7 +163,7 @@ pub(crate) fn unserved(worker: &Worker, peer: &Peer, request: &Unserved<'_>) {
             status: request.status,
             received: 0,
             sent: 0,
-            started: micros(worker.wall_at(now)),
+            started: now,
             duration: Duration::ZERO,
             upstream: None,
             attempts: 0,
@@ -179,9 +179,5 @@ pub(crate) fn unserved(worker: &Worker, peer: &Peer, request: &Unserved<'_>) {
 
 fn complete(worker: &Worker, completed: &Completed<'_>) {
     worker.shard.record(completed);
-    worker.log.borrow_mut().write(completed);
-}
-
-fn micros(wall: Duration) -> u64 {
-    u64::try_from(wall.as_micros()).unwrap_or(u64::MAX)
+    worker.log.borrow_mut().write(completed, |instant| worker.wall_at(instant));
 }

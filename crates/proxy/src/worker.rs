@@ -12,7 +12,6 @@ use tidegate_config::config;
 use tidegate_core::clock::Clock;
 use tidegate_core::forward;
 use tidegate_core::policy::{Chain, Guarded};
-use tidegate_http1::Fields;
 
 use crate::alarm::pause;
 use crate::buffers::Buffers;
@@ -148,11 +147,11 @@ impl Worker {
         self.local.borrow().snapshot.config.server.timeouts
     }
 
-    /// How long a client may take to take a reply with these fields.
-    pub(crate) fn write_patience(&self, fields: &Fields) -> Patience {
+    /// How long a client may take to take a reply, which may be a stream by nature (see [`forward::is_stream`]).
+    pub(crate) fn write_patience(&self, streams: bool) -> Patience {
         let local = self.local.borrow();
         let server = &local.snapshot.config.server;
-        if forward::is_stream(fields) {
+        if streams {
             Patience { idle: server.timeouts.stream_idle, min_rate: None }
         } else {
             Patience { idle: server.timeouts.write_idle, min_rate: server.limits.min_rate }

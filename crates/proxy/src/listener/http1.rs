@@ -12,10 +12,11 @@ use bytes::BytesMut;
 use http::{Method, StatusCode};
 use tidegate_core::body::Body;
 use tidegate_core::exchange::Exchange;
+use tidegate_core::forward;
 use tidegate_core::rejection::{Rejection, RejectionKind};
 use tidegate_core::request_id::RequestId;
 use tidegate_http1::{
-    Fields, Framing, HeadReader, Known, RequestError, RequestHead, ResponseHead, Version, decimal, request_framing,
+    Framing, HeadReader, Known, RequestError, RequestHead, ResponseHead, Version, decimal, request_framing,
     request_keep_alive,
 };
 
@@ -277,14 +278,14 @@ impl Connection {
             base
         };
         live.facts.status = status.as_u16();
-        let patience = self.worker.write_patience(&reply.head.fields);
-        self.worker.buffers.put_reply(std::mem::take(&mut reply.head));
         let is_small = reply.body.is_whole();
+        let patience = self.worker.write_patience(!is_small && forward::is_stream(&reply.head.fields));
+        self.worker.buffers.put_reply(std::mem::take(&mut reply.head));
         let mut writing = Writing::new(std::mem::take(&mut reply.body), (framing, bodiless), patience, base);
         if is_small {
             // Copied while it is in the processor's cache, so that the buffer that it was read into soon serves another connection. A
             // stream is better sent on at once, for the same reason.
-            poll_fn(|cx| Poll::Ready(writing.fill(cx, &self.wire))).await;
+            writing.fill(&self.wire).await;
             let_others_go_first().await;
         }
         let written = poll_fn(|cx| writing.poll(cx, &self.wire, &self.worker)).await;
@@ -318,7 +319,7 @@ impl Connection {
 
     async fn flush(&self) -> bool {
         let mut pace = Pace::default();
-        let patience = self.worker.write_patience(&Fields::new());
+        let patience = self.worker.write_patience(false);
         poll_fn(|cx| {
             let mut wire = self.wire.borrow_mut();
             poll_flush_in_time(&mut wire, &mut pace, patience, &self.worker, cx)

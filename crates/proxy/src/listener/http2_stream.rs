@@ -203,7 +203,7 @@ impl OneStream {
         let Reply { head, body } = reply;
         let bodiless =
             is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || body.is_end();
-        let patience = self.worker.write_patience(&head.fields);
+        let patience = self.worker.write_patience(forward::is_stream(&head.fields));
         let response = response(&head, &body, is_head);
         let sent = self.respond.borrow_mut().send_response(response, bodiless);
         let Ok(stream) = sent else { return (Written::Nothing, 0) };

@@ -2,6 +2,7 @@
 //! client that does not take them is let go.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use http::StatusCode;
@@ -98,8 +99,9 @@ impl Writing {
     }
 
     /// Takes what is there of the body, without writing it.
-    pub(crate) fn fill(&mut self, cx: &mut Context<'_>, wire: &RefCell<Wire>) {
-        if let Poll::Ready(Err(broken)) = self.poll_body(cx, wire) {
+    pub(crate) async fn fill(&mut self, wire: &RefCell<Wire>) {
+        let taken = poll_fn(|cx| Poll::Ready(self.poll_body(cx, wire))).await;
+        if let Poll::Ready(Err(broken)) = taken {
             self.broken = Some(broken);
         }
     }

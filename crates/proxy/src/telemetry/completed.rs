@@ -1,7 +1,7 @@
 //! One finished request, as the access log and the metrics see it. It decides nothing and is kept by nobody.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use tidegate_core::client::TlsFacts;
@@ -53,8 +53,8 @@ pub struct Completed<'a> {
     pub received: u64,
     /// Bytes of the reply's body, without framing.
     pub sent: u64,
-    /// When the first byte of the head arrived: microseconds since the Unix epoch.
-    pub started: u64,
+    /// When the first byte of the head arrived.
+    pub started: Instant,
     /// From the first byte of the head to the last of the reply.
     pub duration: Duration,
     /// From the first attempt to the head of the reply that was used; `None` when no upstream replied.

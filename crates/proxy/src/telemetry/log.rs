@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tidegate_config::config::AccessLog;
 use tidegate_core::client::TlsFacts;
@@ -14,7 +14,7 @@ use tidegate_http1::{Known, Version, decimal};
 use super::completed::{Completed, End};
 use super::escape;
 use super::log_writer::{Batch, LogSender};
-use super::timestamp::Stamp;
+use super::timestamp::{Stamp, micros};
 
 /// A batch is handed over at this size, or at the next `flush`: the fewer writes, the less each line costs the system.
 const BATCH: usize = 256 * 1024;
@@ -78,14 +78,14 @@ impl LogBuffer {
         }
     }
 
-    /// Writes the line of one finished request.
-    pub fn write(&mut self, completed: &Completed<'_>) {
+    /// Writes the line of one finished request. `wall_at` tells the wall time of an instant, since the Unix epoch.
+    pub fn write(&mut self, completed: &Completed<'_>, wall_at: impl FnOnce(Instant) -> Duration) {
         let Some(style) = &self.style else { return };
         if style.sample < 1.0 && self.dice.f64() >= style.sample {
             return;
         }
         self.bytes.extend_from_slice(b"{\"time\":\"");
-        self.bytes.extend_from_slice(self.stamp.text(completed.started));
+        self.bytes.extend_from_slice(self.stamp.text(micros(wall_at(completed.started))));
         let mut line = Line(&mut self.bytes);
         line.request(completed);
         line.reply(completed);

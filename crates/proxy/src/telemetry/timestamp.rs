@@ -6,8 +6,11 @@ use tidegate_http1::decimal;
 
 /// `wall` (since the Unix epoch) as `2026-11-21T02:19:25.123456Z`.
 pub fn timestamp(wall: Duration) -> String {
-    let micros = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
-    String::from_utf8_lossy(Stamp::default().text(micros)).into_owned()
+    String::from_utf8_lossy(Stamp::default().text(micros(wall))).into_owned()
+}
+
+pub(super) fn micros(wall: Duration) -> u64 {
+    u64::try_from(wall.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// RFC 3339 with microseconds, in UTC. The part down to the second is made once a second.

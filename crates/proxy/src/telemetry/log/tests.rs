@@ -2,10 +2,14 @@ use http::Method;
 use serde_json::{Value, json};
 use tidegate_config::config::{AccessFormat, LogTarget};
 use tidegate_core::client::ClientCert;
+use tidegate_core::clock::Clock;
 use tidegate_http1::Fields;
 
 use super::super::log_writer::{LogCounters, Message};
 use super::*;
+
+/// When all requests began.
+const WALL: Duration = Duration::from_micros(1_795_227_565_123_456);
 
 fn access() -> AccessLog {
     AccessLog {
@@ -45,7 +49,7 @@ fn completed(fields: &Fields) -> Completed<'_> {
         status: 200,
         received: 0,
         sent: 1024,
-        started: 1_795_227_565_123_456,
+        started: Clock::System.now(),
         duration: Duration::from_micros(1_234),
         upstream: Some(Duration::from_micros(987)),
         attempts: 1,
@@ -69,7 +73,7 @@ fn buffer(access: &AccessLog) -> (LogBuffer, Receiver<Message>, Arc<LogCounters>
 fn lines(access: &AccessLog, all: &[Completed<'_>]) -> String {
     let (mut buffer, messages, _) = buffer(access);
     for completed in all {
-        buffer.write(completed);
+        buffer.write(completed, |_| WALL);
     }
     drop(buffer);
     let batches = messages.try_iter().filter_map(|message| match message {
@@ -225,7 +229,7 @@ fn a_sample_takes_its_share() {
     let none = Fields::new();
     let (mut buffer, messages, _) = buffer(&AccessLog { sample: 0.25, ..access() });
     for _ in 0..400 {
-        buffer.write(&completed(&none));
+        buffer.write(&completed(&none), |_| WALL);
     }
     drop(buffer);
     let taken: u64 = messages
@@ -243,7 +247,7 @@ fn nothing_is_logged_while_the_log_is_off() {
     let none = Fields::new();
     let (mut buffer, messages, _) = buffer(&access());
     buffer.configure(None);
-    buffer.write(&completed(&none));
+    buffer.write(&completed(&none), |_| WALL);
     drop(buffer);
     assert!(messages.try_recv().is_err());
 }
@@ -252,16 +256,17 @@ fn nothing_is_logged_while_the_log_is_off() {
 fn lines_wait_for_a_full_batch_or_a_flush() {
     let none = Fields::new();
     let (mut buffer, messages, counters) = buffer(&access());
-    buffer.write(&completed(&none));
+    buffer.write(&completed(&none), |_| WALL);
     assert!(messages.try_recv().is_err());
     buffer.flush();
     buffer.flush();
     assert!(matches!(messages.try_recv(), Ok(Message::Batch(batch)) if batch.lines == 1));
     assert!(messages.try_recv().is_err());
-    for _ in 0..200 {
-        buffer.write(&completed(&none));
+    for _ in 0..800 {
+        buffer.write(&completed(&none), |_| WALL);
     }
-    assert!(matches!(messages.try_recv(), Ok(Message::Batch(batch)) if batch.lines > 100));
+    let batch = messages.try_recv().expect("a full batch");
+    assert!(matches!(batch, Message::Batch(batch) if batch.lines > 500 && batch.bytes.len() < ROOM));
     assert_eq!(counters.dropped(), 0);
 }
 

@@ -1,4 +1,5 @@
 use std::net::{IpAddr, SocketAddr};
+use tidegate_core::clock::Clock;
 
 use http::Method;
 use tidegate_core::policy;
@@ -26,7 +27,7 @@ fn completed<'a>(fields: &'a Fields, series: &'a Series) -> Completed<'a> {
         status: 200,
         received: 3,
         sent: 5,
-        started: 0,
+        started: Clock::System.now(),
         duration: Duration::from_micros(700),
         upstream: Some(Duration::from_micros(400)),
         attempts: 1,
