@@ -86,7 +86,7 @@ impl Buffers {
 
     /// An empty buffer for reading.
     pub(crate) fn take(&self) -> BytesMut {
-        self.spare.borrow_mut().pop().unwrap_or_else(|| BytesMut::with_capacity(self.head()))
+        self.spare.borrow_mut().pop().unwrap_or_else(|| made(self.head()))
     }
 
     /// Takes a buffer back into which nothing was read.
@@ -158,6 +158,13 @@ impl Buffers {
             spare.push(buffer);
         }
     }
+}
+
+/// Its memory is shared from the start: otherwise every freezing of what was read would allocate what counts who shares it.
+fn made(capacity: usize) -> BytesMut {
+    let mut buffer = BytesMut::with_capacity(capacity);
+    drop(buffer.split());
+    buffer
 }
 
 /// A wide buffer, lent until it is dropped.

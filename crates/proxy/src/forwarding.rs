@@ -1,7 +1,7 @@
 //! A request that goes to a service: what is sent, which endpoint it is kept with, what answers if the service cannot, and what
 //! the client gets of the reply.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use tidegate_config::config::{self, Balancing, Fallback, Retry, Route, RouteRetry};
 use tidegate_core::affinity;
@@ -27,7 +27,7 @@ pub(crate) async fn forward_to(
     means: &Means<'_>,
 ) -> Result<Answer, Rejection> {
     let service = local.services.get(service).ok_or_else(|| Rejection::internal("a service is missing".to_owned()))?;
-    live.facts.service = Some(Arc::clone(&service.plan));
+    live.facts.service = Some(Rc::clone(&service.name));
     let choice = choice(service, live.exchange, route);
     let mirror = local.shaping.mirror(live, route);
     remove_deadlines(live.exchange, local, &service.plan.config);

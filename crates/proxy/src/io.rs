@@ -2,8 +2,9 @@
 //! It does not know deadlines, protocols or limits: those belong to whoever reads and writes.
 
 use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -66,6 +67,18 @@ impl Io {
             // A socket that is gone already needs no reset.
             socket2::SockRef::from(tcp).set_linger(Some(Duration::ZERO)).ok();
         }
+    }
+
+    /// True if nothing has come, neither bytes nor the end nor an error. What has is lost, so whoever asks uses this no more if not.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        let mut byte = [0; 1];
+        if let Self::Tcp(tcp) = self {
+            return tcp.try_read(&mut byte).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        // Outside the runtime's cooperative budget, which would answer "not yet" for a task that has used it up.
+        let read = poll_fn(|cx| Pin::new(&mut *self).poll_read(cx, &mut ReadBuf::new(&mut byte)));
+        pin!(tokio::task::unconstrained(read)).poll(&mut cx).is_pending()
     }
 
     /// Ready when a read would not wait, be it for bytes, the end or an error. Reads nothing from a plain socket, so an idle

@@ -3,7 +3,6 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode, Uri};
@@ -16,7 +15,6 @@ use tidegate_http1::{Fields, Version};
 use crate::telemetry::Series;
 use crate::telemetry::{Completed, End};
 use crate::upstream::call::Tried;
-use crate::upstream::service::Plan;
 use crate::worker::Worker;
 
 /// A request under way, in the exchange that was lent to it.
@@ -32,9 +30,9 @@ pub(crate) struct Live<'e> {
 #[derive(Default)]
 pub(crate) struct Facts {
     pub(crate) series: Option<Series>,
-    pub(crate) route: Option<Arc<str>>,
+    pub(crate) route: Option<Rc<str>>,
     /// Not the service itself: an exchange may outlive it by hours.
-    pub(crate) service: Option<Arc<Plan>>,
+    pub(crate) service: Option<Rc<str>>,
     pub(crate) tried: Tried,
     pub(crate) upstream: Option<Duration>,
     /// 0 until a reply's head was written.
@@ -76,7 +74,7 @@ impl Drop for Live<'_> {
             &Completed {
                 series: facts.series.as_ref(),
                 route: facts.route.as_deref().unwrap_or_default(),
-                service: facts.service.as_ref().map_or("", |plan| &plan.config.name),
+                service: facts.service.as_deref().unwrap_or_default(),
                 endpoint: facts.tried.endpoint.as_ref().map(|endpoint| &**endpoint.authority()),
                 listener: &peer.listener,
                 method: &exchange.head.method,

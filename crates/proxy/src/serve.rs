@@ -132,16 +132,17 @@ async fn route(live: &mut Live<'_>, local: &Local, means: &Means<'_>) -> Result<
         Ok(index) => index,
         Err(reply) => return self::by_router(live, local, reply).await,
     };
-    let (Some(route), Some(target)) = (snapshot.config.routes.get(index), snapshot.targets.get(index)) else {
+    let of_route = (snapshot.config.routes.get(index), snapshot.targets.get(index), local.routes.get(index));
+    let (Some(route), Some(target), Some(series)) = of_route else {
         return Err(Rejection::internal(format!("route {index} is not in the snapshot")));
     };
-    live.facts.route = Some(Arc::clone(&route.name));
+    live.facts.route = Some(Rc::clone(&series.name));
     let chain = local.chains.get(index).filter(|chain| !chain.links().is_empty());
     // What they add to replies stands on those too that refuse before any of them is asked.
     live.chain = chain.cloned();
     live.exchange.limit_body(route.body_limit)?;
     if let Some(chain) = chain {
-        live.facts.series = local.routes.get(index).and_then(|series| series.of(None)).cloned();
+        live.facts.series = series.of(None).cloned();
         if let Some(answer) = ask(live, chain).await? {
             return Ok(answer);
         }
@@ -151,7 +152,7 @@ async fn route(live: &mut Live<'_>, local: &Local, means: &Means<'_>) -> Result<
         Target::Split(split) => Some(part(live, split, route)?),
         Target::Answer => None,
     };
-    live.facts.series = local.routes.get(index).and_then(|series| series.of(service)).cloned();
+    live.facts.series = series.of(service).cloned();
     local.shaping.trouble(live, route).await?;
     match service {
         Some(service) => forward_to(live, local, route, service, means).await,

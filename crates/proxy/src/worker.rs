@@ -71,11 +71,15 @@ pub(crate) struct Local {
 }
 
 /// Where a route's requests are counted: by the service they go to; a single one for other targets.
-pub(crate) struct RouteSeries(Vec<(Option<usize>, Series)>);
+pub(crate) struct RouteSeries {
+    /// Requests note it, with a count of references that is this thread's own.
+    pub(crate) name: Rc<str>,
+    all: Vec<(Option<usize>, Series)>,
+}
 
 impl RouteSeries {
     pub(crate) fn of(&self, service: Option<usize>) -> Option<&Series> {
-        self.0.iter().find(|(index, _)| *index == service).map(|(_, series)| series)
+        self.all.iter().find(|(index, _)| *index == service).map(|(_, series)| series)
     }
 }
 
@@ -260,7 +264,7 @@ fn series(shard: &Shard, route: &Arc<str>, target: &Target, snapshot: &Snapshot)
         Target::Answer => Vec::new(),
     };
     all.push((None, shard.series(route, &Arc::from(""))));
-    RouteSeries(all)
+    RouteSeries { name: Rc::from(&**route), all }
 }
 
 fn http_date(wall: Duration) -> Rc<str> {

@@ -2,7 +2,7 @@
 
 use e2e::backend::{chunk, ok};
 use e2e::wire::{Framing, WireError, latin1};
-use e2e::{Backend, Gate, Gateway, forward, forward_with, server};
+use e2e::{Backend, Client, Gate, Gateway, forward, forward_with, server};
 
 #[test]
 fn a_request_reaches_the_service_and_its_reply_comes_back() {
@@ -275,6 +275,51 @@ fn a_large_reply_waits_for_a_slow_reader_in_little_memory() {
     let grown = gateway.memory().saturating_sub(before);
     assert!(grown < 16 << 20, "memory grew by {grown} bytes");
     assert!(client.exactly(size).iter().all(|b| *b == b'y'));
+}
+
+/// Bytes that tell where they belong.
+fn numbered(length: usize) -> Vec<u8> {
+    (0..length / 8).flat_map(|n| format!("{n:07}\n").into_bytes()).collect()
+}
+
+#[test]
+fn large_replies_are_whole_however_they_are_cut_and_whoever_waits() {
+    let body = numbered(2_000_000);
+    let (plain, in_chunks) = (body.clone(), body.clone());
+    let backend = Backend::scripted(move |conn| {
+        while let Some(request) = conn.request() {
+            if request.head.target() == "/length" {
+                conn.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", plain.len()));
+                conn.send(&plain);
+                continue;
+            }
+            conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+            // Ends of chunks come at every place of a read.
+            let mut rest = in_chunks.as_slice();
+            for size in [1, 7, 4_093, 65_521, 131_071, 262_139].into_iter().cycle() {
+                let (part, left) = rest.split_at(size.min(rest.len()));
+                conn.send([format!("{:x}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat());
+                rest = left;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            conn.send("0\r\n\r\n");
+        }
+    });
+    let gateway = Gateway::run(&forward(backend.address()));
+    for target in ["/length", "/chunked"] {
+        // More than there are wide buffers to read into: the first ones hold them all while nobody reads.
+        let mut clients: Vec<_> = (0..20).map(|_| Client::connect_narrow(gateway.address())).collect();
+        for client in &mut clients {
+            client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        }
+        for client in clients.iter_mut().rev() {
+            let reply = client.reply();
+            assert!(reply.status() == 200 && reply.body == body, "{target}: {} bytes", reply.body.len());
+        }
+    }
+    assert!(backend.connections() <= 20, "connections are used again after large replies");
 }
 
 #[test]

@@ -49,6 +49,14 @@ impl<T> Held<T> {
         gauge(cells).up();
         Self { cells: Arc::clone(cells), gauge }
     }
+
+    /// Counts in another gauge from now on.
+    #[inline]
+    pub fn change(&mut self, gauge: fn(&T) -> &Cell) {
+        (self.gauge)(&self.cells).down();
+        gauge(&self.cells).up();
+        self.gauge = gauge;
+    }
 }
 
 impl<T> Drop for Held<T> {

@@ -400,14 +400,14 @@ pub struct PoolCells {
 }
 
 impl PoolCells {
-    /// Counts a connection as carrying a request for as long as the value lives.
-    pub fn hold_active(self: &Arc<Self>) -> Held<Self> {
-        Held::new(self, |cells| &cells.active)
+    /// The gauge of connections that carry a request.
+    pub fn active(&self) -> &Cell {
+        &self.active
     }
 
-    /// Counts a connection as idle for as long as the value lives.
-    pub fn hold_idle(self: &Arc<Self>) -> Held<Self> {
-        Held::new(self, |cells| &cells.idle)
+    /// The gauge of connections that are idle.
+    pub fn idle(&self) -> &Cell {
+        &self.idle
     }
 }
 

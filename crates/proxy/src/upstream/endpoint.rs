@@ -21,7 +21,7 @@ use self::queue::Queue;
 use self::resolver::Resolver;
 use super::http1::Connection;
 use super::http2::Session;
-use crate::telemetry::{Held, PoolCells};
+use crate::telemetry::{self, Held, PoolCells};
 
 /// How long more connections than `max_idle` may be idle.
 const MOMENT: Duration = Duration::from_millis(200);
@@ -277,14 +277,19 @@ pub(crate) struct Permit {
 impl Permit {
     /// The connection carries a request, or may do so at any time.
     pub(crate) fn work(&mut self) {
-        self.counted = None;
-        self.counted = Some(self.endpoint.cells.hold_active());
+        self.count(PoolCells::active);
     }
 
     /// The connection is idle.
     pub(crate) fn rest(&mut self) {
-        self.counted = None;
-        self.counted = Some(self.endpoint.cells.hold_idle());
+        self.count(PoolCells::idle);
+    }
+
+    fn count(&mut self, gauge: fn(&PoolCells) -> &telemetry::Cell) {
+        match &mut self.counted {
+            Some(counted) => counted.change(gauge),
+            None => self.counted = Some(Held::new(&self.endpoint.cells, gauge)),
+        }
     }
 }
 

@@ -2,9 +2,7 @@
 //! surprising happened on it.
 
 use std::cell::RefCell;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -18,7 +16,6 @@ use tidegate_http1::{
     BodyEvent, BodyReader, Framing, HeadReader, Known, Limits, RequestHead, ResponseHead, decimal, encode,
     response_framing, response_keep_alive,
 };
-use tokio::io::{AsyncRead, ReadBuf};
 
 use super::attempt::{Attempt, Failure, Reply, SharedAlarm, Tunnel};
 use super::endpoint::{Endpoint, Permit};
@@ -57,13 +54,7 @@ impl Connection {
     /// True if the peer neither closed the connection nor sent anything while it was idle: whatever it sent was not asked
     /// for, and would be taken for the reply to the next request (response queue poisoning).
     pub(crate) fn is_quiet(&mut self) -> bool {
-        let mut byte = [0; 1];
-        let mut buffer = ReadBuf::new(&mut byte);
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        // Outside the runtime's cooperative budget, which would answer "not yet" for a task that has used it up.
-        let line = &mut *self.line.borrow_mut();
-        let read = std::future::poll_fn(|cx| Pin::new(&mut line.io).poll_read(cx, &mut buffer));
-        std::pin::pin!(tokio::task::unconstrained(read)).poll(&mut cx).is_pending()
+        self.line.borrow_mut().io.is_silent()
     }
 
     /// Sends the request and returns the reply as soon as its head is there.
@@ -168,7 +159,10 @@ impl Connection {
             Framing::None | Framing::Length(0) => Some(Body::empty()),
             Framing::Length(length) => {
                 let length = usize::try_from(length).ok().filter(|length| *length <= self.inbox.len())?;
-                Some(Body::full(self.inbox.split_to(length).freeze()))
+                // Splitting would make the memory shared, for nothing.
+                let is_all = length == self.inbox.len();
+                let data = if is_all { std::mem::take(&mut self.inbox) } else { self.inbox.split_to(length) };
+                Some(Body::full(data.freeze()))
             }
             Framing::Chunked | Framing::Close => None,
         }

@@ -35,6 +35,8 @@ pub(crate) struct Plan {
 /// A service on one worker, with its connections. It outlives snapshots as long as its configuration does not change.
 pub(crate) struct Service {
     pub(crate) plan: Arc<Plan>,
+    /// Requests note it, with a count of references that is this thread's own.
+    pub(crate) name: Rc<str>,
     pub(crate) cells: Arc<PoolCells>,
     pub(super) cursor: Cell<usize>,
     pool: config::Pool,
@@ -73,7 +75,8 @@ impl Service {
             kept.is_some_and(|kept| kept.endpoints.iter().any(|old| Rc::ptr_eq(old, endpoint)))
         };
         seen.endpoints.iter().filter(was_kept).for_each(|endpoint| endpoint.share());
-        Rc::new(Self { cursor: Cell::new(worker), pool, seen: RefCell::new(Rc::new(seen)), plan, cells })
+        let name = Rc::from(&*plan.config.name);
+        Rc::new(Self { name, cursor: Cell::new(worker), pool, seen: RefCell::new(Rc::new(seen)), plan, cells })
     }
 
     /// The endpoints as they are now.

@@ -132,7 +132,7 @@ fn gauges_follow_what_is_held() {
     let (one, two) = (metrics.shard(), metrics.shard());
     let first = one.listener(&"default".into()).open();
     let second = two.listener(&"default".into()).open();
-    let idle = one.pool(&"users".into()).hold_idle();
+    let idle = Held::new(&one.pool(&"users".into()), PoolCells::idle);
     assert_eq!(value(&metrics, r#"tidegate_connections_active{listener="default"}"#).as_deref(), Some("2"));
     assert_eq!(value(&metrics, r#"tidegate_pool_connections{service="users",state="idle"}"#).as_deref(), Some("1"));
     drop((first, second, idle));
