@@ -1,8 +1,8 @@
 //! One type for every byte stream that the gateway speaks HTTP on, so that nothing above it is generic over sockets.
 //! It does not know deadlines, protocols or limits: those belong to whoever reads and writes.
 
-use std::io::{self, IoSlice};
 use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;

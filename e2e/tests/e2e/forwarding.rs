@@ -295,14 +295,12 @@ fn large_replies_are_whole_however_they_are_cut_and_whoever_waits() {
             }
             conn.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
             // Ends of chunks come at every place of a read.
+            let mut sizes = [1, 7, 4_093, 65_521, 131_071, 262_139].into_iter().cycle();
             let mut rest = in_chunks.as_slice();
-            for size in [1, 7, 4_093, 65_521, 131_071, 262_139].into_iter().cycle() {
-                let (part, left) = rest.split_at(size.min(rest.len()));
+            while !rest.is_empty() {
+                let (part, left) = rest.split_at(sizes.next().unwrap_or(1).min(rest.len()));
                 conn.send([format!("{:x}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat());
                 rest = left;
-                if rest.is_empty() {
-                    break;
-                }
             }
             conn.send("0\r\n\r\n");
         }
