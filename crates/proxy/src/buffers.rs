@@ -17,7 +17,7 @@ const HEAD_KEPT: usize = 4 * 1024;
 const WIDE: usize = 128 * 1024;
 
 /// Wide buffers of a worker at most: what clients do not take of their bodies holds no more of them than this.
-const WIDE_AT_MOST: usize = 16;
+const WIDE_AT_MOST: usize = 8;
 
 /// A worker's spare buffers.
 #[derive(Debug)]

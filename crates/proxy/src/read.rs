@@ -20,7 +20,12 @@ pub(crate) fn read_some<R: AsyncRead + Unpin>(
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
     if buffer.capacity() - buffer.len() < room / 2 {
-        buffer.reserve(room);
+        if !buffer.is_empty() {
+            buffer.reserve(room);
+        } else if !buffer.try_reclaim(room) {
+            // No more than is asked for; `reserve` would add what was read before.
+            *buffer = BytesMut::with_capacity(room);
+        }
     }
     pin!(io.read_buf(buffer)).poll(cx)
 }

@@ -153,7 +153,7 @@ pub(crate) struct BuffersFile {
     /// What a connection begins to read a head with; grows up to `limits.header_bytes`.
     pub head: Option<Size>,
     /// What a body streams through, but for large replies that clients take as they come: those are read 128 KB at a time, into no more
-    /// than 16 such buffers for each worker.
+    /// than 8 such buffers for each worker.
     pub body: Option<Size>,
 }
 
