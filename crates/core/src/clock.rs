@@ -17,13 +17,21 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// The monotonic time, for deadlines and durations; that of the [`moment`] in which it is asked for.
+    /// The monotonic time, for deadlines and durations; that of the [`turn`] in which it is asked for.
     #[inline]
     pub fn now(&self) -> Instant {
         match self {
             Self::System => now(),
             Self::Manual(clock) => clock.now(),
         }
+    }
+
+    /// The same, but read now, also within a [`turn`], which goes on from there: after much work.
+    pub fn now_anew(&self) -> Instant {
+        if let (Self::System, Turn::At(_)) = (self, TURN.get()) {
+            TURN.set(Turn::Begun);
+        }
+        self.now()
     }
 
     /// The wall time since the Unix epoch, for dates and logs only: it may jump.
@@ -35,18 +43,19 @@ impl Clock {
     }
 }
 
-/// Runs `work` as one moment: on this thread, the machine's monotonic clock is read no more than once during it. For work that
-/// never waits, such as one turn of a task: reading the clock for each of its steps costs more than most of them.
+/// Runs `work` as one turn: on this thread, the machine's monotonic clock is read no more than once during it, unless somebody
+/// asks for the time [anew](Clock::now_anew). For work that never waits, such as one poll of a task: reading the clock for each of
+/// its steps costs more than most of them.
 #[inline]
-pub fn moment<T>(work: impl FnOnce() -> T) -> T {
+pub fn turn<T>(work: impl FnOnce() -> T) -> T {
     let _ended = Ended;
-    MOMENT.set(Moment::Begun);
+    TURN.set(Turn::Begun);
     work()
 }
 
 #[derive(Clone, Copy)]
-enum Moment {
-    /// Every look at the clock is a new one.
+enum Turn {
+    /// There is none: every look at the clock is a new one.
     None,
     /// Nobody has looked yet.
     Begun,
@@ -54,28 +63,28 @@ enum Moment {
 }
 
 thread_local! {
-    static MOMENT: Cell<Moment> = const { Cell::new(Moment::None) };
+    static TURN: Cell<Turn> = const { Cell::new(Turn::None) };
 }
 
-/// Ends the moment, also when the work panics.
+/// Ends the turn, also when the work panics.
 struct Ended;
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        MOMENT.set(Moment::None);
+        TURN.set(Turn::None);
     }
 }
 
 #[inline]
 fn now() -> Instant {
-    match MOMENT.get() {
-        Moment::At(now) => now,
-        Moment::Begun => {
+    match TURN.get() {
+        Turn::At(now) => now,
+        Turn::Begun => {
             let now = monotonic();
-            MOMENT.set(Moment::At(now));
+            TURN.set(Turn::At(now));
             now
         }
-        Moment::None => monotonic(),
+        Turn::None => monotonic(),
     }
 }
 
@@ -156,23 +165,25 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_has_one_time_and_the_next_one_another() {
+    fn a_turn_has_one_time_and_the_next_one_another() {
         let clock = Clock::System;
-        let one = moment(|| {
+        let one = turn(|| {
             let now = clock.now();
             while monotonic() <= now {}
             assert_eq!(clock.now(), now);
-            now
+            let anew = clock.now_anew();
+            assert!(anew > now && clock.now() == anew);
+            anew
         });
         let after = next_tick(&clock, one);
-        assert!(moment(|| clock.now()) >= after);
+        assert!(turn(|| clock.now()) >= after);
     }
 
     #[test]
-    fn a_moment_that_ends_in_a_panic_is_over() {
+    fn a_turn_that_ends_in_a_panic_is_over() {
         let clock = Clock::System;
         let panicked = std::panic::catch_unwind(|| {
-            moment(|| {
+            turn(|| {
                 clock.now();
                 std::panic::resume_unwind(Box::new(()));
             })
@@ -183,10 +194,10 @@ mod tests {
     }
 
     #[test]
-    fn a_manual_clock_moves_within_a_moment_too() {
+    fn a_manual_clock_moves_within_a_turn_too() {
         let manual = ManualClock::new(Duration::ZERO);
         let clock = Clock::Manual(Arc::clone(&manual));
-        moment(|| {
+        turn(|| {
             let now = clock.now();
             manual.advance(Duration::from_secs(1));
             assert_eq!(clock.now(), now + Duration::from_secs(1));

@@ -28,7 +28,7 @@ pub(crate) struct Buffers {
     /// The last one that was used is the last here, and is used next: the processor still has it in its cache.
     spare_wide: RefCell<Vec<BytesMut>>,
     /// Wide buffers that are lent.
-    wide: Cell<usize>,
+    lent_wide: Cell<usize>,
     spare_out: RefCell<Vec<Vec<u8>>>,
     spare_heads: RefCell<Vec<RequestHead>>,
     spare_replies: RefCell<Vec<ResponseHead>>,
@@ -41,7 +41,7 @@ impl Buffers {
             sizes: Cell::new(sizes),
             spare: RefCell::default(),
             spare_wide: RefCell::default(),
-            wide: Cell::new(0),
+            lent_wide: Cell::new(0),
             spare_out: RefCell::default(),
             spare_heads: RefCell::default(),
             spare_replies: RefCell::default(),
@@ -77,10 +77,10 @@ impl Buffers {
         let mut spare = self.spare_wide.borrow_mut();
         let bytes = match spare.iter_mut().rposition(|bytes| bytes.try_reclaim(WIDE)) {
             Some(free) => spare.remove(free),
-            None if spare.len() + self.wide.get() < WIDE_AT_MOST => BytesMut::with_capacity(WIDE),
+            None if spare.len() + self.lent_wide.get() < WIDE_AT_MOST => BytesMut::with_capacity(WIDE),
             None => return None,
         };
-        self.wide.set(self.wide.get() + 1);
+        self.lent_wide.set(self.lent_wide.get() + 1);
         Some(Wide { bytes, home: Rc::clone(self) })
     }
 
@@ -89,13 +89,10 @@ impl Buffers {
         self.spare.borrow_mut().pop().unwrap_or_else(|| made(self.head()))
     }
 
-    /// Takes a buffer back into which nothing was read.
+    /// Takes a buffer back that was taken just now, and into which nothing was read.
     #[inline]
     pub(crate) fn put_unused(&self, buffer: BytesMut) {
-        let mut spare = self.spare.borrow_mut();
-        if spare.len() < KEPT {
-            spare.push(buffer);
-        }
+        self.spare.borrow_mut().push(buffer);
     }
 
     /// Takes a buffer back once nothing is left in it. One that others still hold parts of, or that has grown, is freed.
@@ -177,7 +174,7 @@ pub(crate) struct Wide {
 impl Drop for Wide {
     fn drop(&mut self) {
         self.bytes.clear();
-        self.home.wide.set(self.home.wide.get() - 1);
+        self.home.lent_wide.set(self.home.lent_wide.get() - 1);
         self.home.spare_wide.borrow_mut().push(std::mem::take(&mut self.bytes));
     }
 }

@@ -46,6 +46,8 @@ pub(crate) fn read_head(
         }
         return read;
     }
+    // One that was read to its last byte has no room, but still its memory.
+    *buffer = BytesMut::new();
     let mut lent = buffers.take();
     let read = read_some(io, &mut lent, buffers.head(), cx);
     if read.is_pending() {
@@ -54,4 +56,28 @@ pub(crate) fn read_head(
         *buffer = lent;
     }
     read
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate_config::config;
+
+    use super::*;
+    use crate::io::testing::block_on;
+
+    #[test]
+    fn who_waits_holds_no_memory_of_what_was_read_to_its_last_byte() {
+        let buffers = Buffers::new(config::Buffers { head: 1024, body: 1024 });
+        let (near, _far) = tokio::io::duplex(1024);
+        let mut buffer = BytesMut::with_capacity(8);
+        buffer.extend_from_slice(b"12345678");
+        let read = buffer.split().freeze();
+        assert!(buffer.capacity() == 0 && !read.is_unique());
+        block_on(async {
+            let mut io = Io::Memory(near);
+            let polled = std::future::poll_fn(|cx| Poll::Ready(read_head(&mut io, &mut buffer, &buffers, cx))).await;
+            assert!(polled.is_pending());
+        });
+        assert!(read.is_unique());
+    }
 }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
-use tidegate_core::clock::moment;
+use tidegate_core::clock::turn;
 
 /// A running task; dropping it ends the task.
 #[must_use = "dropping a task ends it"]
@@ -29,7 +29,7 @@ impl Drop for Task {
 }
 
 pin_project! {
-    /// A task whose every turn is one moment.
+    /// A task whose every poll is one turn of the clock.
     struct Turns<F> {
         #[pin]
         future: F,
@@ -41,11 +41,11 @@ impl<F: Future> Future for Turns<F> {
 
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        moment(|| self.project().future.poll(cx))
+        turn(|| self.project().future.poll(cx))
     }
 }
 
-/// Runs `future` on this thread. Within one of its turns the clock stands still, see [`moment`].
+/// Runs `future` on this thread. Within one poll the clock stands still, see [`turn`].
 #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
 pub fn spawn_local(future: impl Future<Output = ()> + 'static) -> Task {
     Task(Some(tokio::task::spawn_local(Turns { future })))

@@ -28,7 +28,6 @@ use crate::io::Io;
 use crate::live::{self, Live};
 use crate::pace::{Pace, Patience};
 use crate::serve::{self, Answer, Means};
-use crate::tasks::let_others_go_first;
 use crate::telemetry::{End, LetGo};
 use crate::tunnel;
 use crate::worker::Worker;
@@ -165,7 +164,8 @@ impl Connection {
         }
         live.facts.received = self.wire.borrow().received();
         drop(answer);
-        let since = self.worker.clock.now();
+        // A long body may have gone through since this turn began.
+        let since = self.worker.clock.now_anew();
         live.facts.finished = Some(since);
         let (whole, closes) = match written {
             (Written::Whole, closes) => {
@@ -282,12 +282,6 @@ impl Connection {
         let patience = self.worker.write_patience(!is_small && forward::is_stream(&reply.head.fields));
         self.worker.buffers.put_reply(std::mem::take(&mut reply.head));
         let mut writing = Writing::new(std::mem::take(&mut reply.body), (framing, bodiless), patience, base);
-        if is_small {
-            // Copied while it is in the processor's cache, so that the buffer that it was read into soon serves another connection. A
-            // stream is better sent on at once, for the same reason.
-            writing.fill(&self.wire).await;
-            let_others_go_first().await;
-        }
         let written = poll_fn(|cx| writing.poll(cx, &self.wire, &self.worker)).await;
         live.facts.sent = writing.sent;
         if matches!(written, Written::Broken(_)) && framing == Framing::Close {

@@ -132,7 +132,7 @@ impl OneStream {
         let (written, sent) = self.write(reply, is_head).await;
         live.facts.sent = sent;
         live.facts.received = self.received.get();
-        live.facts.finished = Some(self.worker.clock.now());
+        live.facts.finished = Some(self.worker.clock.now_anew());
         match written {
             Written::Whole => {
                 live.facts.end.get_or_insert(End::Complete);

@@ -283,10 +283,11 @@ impl Wire {
 
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         let Self { io, inbox, body, alarm, clock, buffers, .. } = self;
-        if inbox.capacity() == 0 {
+        let room = buffers.body(body.reader.remaining());
+        if inbox.capacity() == 0 && room <= buffers.head() {
             *inbox = buffers.take();
         }
-        match read_some(io, inbox, buffers.body(body.reader.remaining()), cx) {
+        match read_some(io, inbox, room, cx) {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(BodyError::ClientGone)),
             Poll::Ready(Ok(read)) => {
                 body.pace.moved(read, clock);

@@ -2,7 +2,6 @@
 //! client that does not take them is let go.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use http::StatusCode;
@@ -16,6 +15,9 @@ use crate::worker::Worker;
 
 /// How an exchange ends whose client stopped taking its reply.
 const WRITE_IDLE: End = End::Timeout("write idle");
+
+/// So much of a body is sent before others have their turn, in bytes.
+const SENT_AT_ONCE: u64 = 1024 * 1024;
 
 /// How a reply ended.
 pub(crate) enum Written {
@@ -35,8 +37,8 @@ pub(crate) struct Writing {
     asked: bool,
     /// Why the body broke off. Told when all that came before has left.
     failed: Option<BodyError>,
-    /// How the reply ended before any of it was written.
-    broken: Option<Written>,
+    /// Others go first, see [`crate::tasks::let_others_go_first`].
+    makes_way: bool,
     pace: Pace,
     patience: Patience,
     /// Bytes of the body.
@@ -50,13 +52,14 @@ impl Writing {
     /// `base` is what [`base`] said before the head was written.
     pub(crate) fn new(body: Body, framing: (Framing, bool), patience: Patience, base: Option<u64>) -> Self {
         let (framing, bodiless) = framing;
+        let makes_way = body.is_whole();
         Self {
             body,
             writer: BodyWriter::new(framing),
             ended: bodiless,
             asked: false,
             failed: None,
-            broken: None,
+            makes_way,
             pace: Pace::default(),
             patience,
             sent: 0,
@@ -73,15 +76,19 @@ impl Writing {
 
     /// Writes on. Ready once the whole reply was taken by the connection, or cannot be.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, wire: &RefCell<Wire>, worker: &Worker) -> Poll<Written> {
-        if let Some(broken) = self.broken.take() {
-            return Poll::Ready(broken);
-        }
+        let before = self.sent;
         loop {
             let awaits_body = match self.poll_body(cx, wire) {
                 Poll::Ready(Ok(())) => false,
                 Poll::Ready(Err(written)) => return Poll::Ready(written),
                 Poll::Pending => true,
             };
+            // A whole one was copied by now, while it is in the processor's cache, so that the buffer that it was read into can serve
+            // another connection. A stream is better sent on at once, for the same reason, but not for long.
+            if std::mem::take(&mut self.makes_way) || self.sent - before >= SENT_AT_ONCE {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             let flushed = poll_flush_in_time(&mut wire.borrow_mut(), &mut self.pace, self.patience, worker, cx);
             match flushed {
                 Poll::Ready(Ok(())) if self.ended => return Poll::Ready(Written::Whole),
@@ -95,14 +102,6 @@ impl Writing {
                     return Poll::Pending;
                 }
             }
-        }
-    }
-
-    /// Takes what is there of the body, without writing it.
-    pub(crate) async fn fill(&mut self, wire: &RefCell<Wire>) {
-        let taken = poll_fn(|cx| Poll::Ready(self.poll_body(cx, wire))).await;
-        if let Poll::Ready(Err(broken)) = taken {
-            self.broken = Some(broken);
         }
     }
 

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -14,8 +14,11 @@ use std::time::Duration;
 
 use tidegate_config::config::LogTarget;
 
-/// Batches that may wait: about 8 MB. More means that the disk or the reader of the pipe does not keep up.
-const QUEUE: usize = 32;
+/// Batches that may wait, of one line or of many. More means that the disk or the reader of the pipe does not keep up.
+const QUEUE: usize = 128;
+
+/// Bytes that may wait.
+const WAITING_AT_MOST: usize = 8 * 1024 * 1024;
 
 /// A log's thread and where it writes. Lives as long as the process; `finish` ends it.
 #[derive(Debug)]
@@ -138,8 +141,11 @@ impl LogSender {
 
     /// Queues a batch, or drops and counts it when the queue is full. Never waits.
     pub(crate) fn send(&self, batch: Batch) {
-        let lines = batch.lines;
-        if self.queue.try_send(Message::Batch(batch)).is_err() {
+        let (lines, bytes) = (batch.lines, batch.bytes.len());
+        let waiting = &self.control.waiting;
+        let fits = waiting.fetch_add(bytes, Ordering::Relaxed) < WAITING_AT_MOST;
+        if !fits || self.queue.try_send(Message::Batch(batch)).is_err() {
+            waiting.fetch_sub(bytes, Ordering::Relaxed);
             self.counters.dropped.fetch_add(lines, Ordering::Relaxed);
         }
     }
@@ -184,6 +190,8 @@ struct Control {
     /// Where to write from now on, if that has changed.
     next: Mutex<Option<Sink>>,
     ending: AtomicBool,
+    /// Bytes in the queue, and in the writer's hands.
+    waiting: AtomicUsize,
 }
 
 /// `None` is nowhere.
@@ -225,6 +233,7 @@ impl WriterThread {
         match message {
             Message::Batch(mut batch) => {
                 self.write(&batch);
+                self.control.waiting.fetch_sub(batch.bytes.len(), Ordering::Relaxed);
                 if let Some(home) = batch.home {
                     batch.bytes.clear();
                     home.try_send(batch.bytes).ok();
@@ -348,6 +357,15 @@ mod tests {
         sender.send(batch(b"a\n", 1));
         sender.send(batch(b"b\nc\n", 2));
         assert_eq!(counters.dropped(), 2);
+    }
+
+    #[test]
+    fn no_more_bytes_wait_than_may_however_few_batches_they_are_in() {
+        let (sender, messages, counters) = LogSender::for_test(QUEUE);
+        for _ in 0..40 {
+            sender.send(batch(&vec![b'x'; WAITING_AT_MOST / 32], 1));
+        }
+        assert_eq!((messages.try_iter().count(), counters.dropped()), (32, 8));
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Endpoint {
         if self.queue.is_empty() { self.last_idle(now) } else { None }
     }
 
-    /// The idle connection that was used last, if it is still good: the kernel is asked whether the peer closed it or sent
+    /// The idle connection that was used last, if it is still good: the worker has not noticed that the peer closed it or sent
     /// what nobody asked for.
     fn last_idle(&self, now: Instant) -> Option<Box<Connection>> {
         loop {

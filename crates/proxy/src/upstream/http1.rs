@@ -365,7 +365,7 @@ impl Stream for ReplyBody {
             match self.reader.read(inbox) {
                 Ok(BodyEvent::Data(data)) => return Poll::Ready(Some(Ok(self.took(data)))),
                 Ok(BodyEvent::Trailers(trailers)) => {
-                    self.finish_after_trailers();
+                    self.finish_if_over();
                     return Poll::Ready(Some(Ok(Frame::Trailers(trailers))));
                 }
                 Ok(BodyEvent::End) => {
@@ -435,6 +435,9 @@ impl ReplyBody {
         let Some(mut wide) = wide else {
             return read_some(io, &mut connection.inbox, self.buffers.body(self.length), cx);
         };
+        if connection.inbox.capacity() != 0 {
+            self.buffers.put(std::mem::take(&mut connection.inbox));
+        }
         let room = wide.bytes.capacity();
         let read = read_some(io, &mut wide.bytes, room, cx);
         self.wide = matches!(read, Poll::Ready(Ok(1..))).then_some(wide);
@@ -451,16 +454,12 @@ impl ReplyBody {
     fn took(&mut self, data: Bytes) -> Frame {
         self.length = self.length.map(|length| length.saturating_sub(data.len() as u64));
         self.silent_since = None;
-        if self.reader.is_end() {
-            self.finish();
-        }
+        self.finish_if_over();
         Frame::Data(data)
     }
 
-    fn finish_after_trailers(&mut self) {
-        let Some(connection) = &mut self.connection else { return };
-        let inbox = self.wide.as_mut().map_or(&mut connection.inbox, |wide| &mut wide.bytes);
-        if matches!(self.reader.read(inbox), Ok(BodyEvent::End)) {
+    fn finish_if_over(&mut self) {
+        if self.reader.is_end() {
             self.finish();
         }
     }
