@@ -83,8 +83,8 @@ fn is_covered(retry: &Retry, tried: &Tried<'_>) -> bool {
 }
 
 fn backoff(retry: &Retry, tries: u32) -> Duration {
-    let doubled = 1_u32.checked_shl(tries.saturating_sub(1)).and_then(|factor| retry.backoff_base.checked_mul(factor));
-    doubled.unwrap_or(retry.backoff_max).min(retry.backoff_max)
+    let factor = 1_u32.checked_shl(tries.saturating_sub(1)).unwrap_or(u32::MAX);
+    retry.backoff_base.saturating_mul(factor).min(retry.backoff_max)
 }
 
 /// A random part of `whole`: from nothing to just less than all of it.
@@ -302,6 +302,13 @@ mod tests {
         assert!(!retries(&retry(), &Tried { tries: 3, ..once }));
         assert!(!retries(&retry(), &Tried { replayable: false, ..once }));
         assert!(!retries(&retry(), &Tried { left: Some(Duration::ZERO), ..once }));
+    }
+
+    #[test]
+    fn no_base_is_no_wait_however_many_tries_there_were() {
+        let retry = Retry { attempts: 100, backoff_base: Duration::ZERO, ..retry() };
+        let tried = Tried { tries: 33, ..tried(Outcome::Status(503), &Method::GET) };
+        assert_eq!(decide(&retry, &tried, u64::MAX), Decision::After(Duration::ZERO));
     }
 
     #[test]
