@@ -4,11 +4,12 @@
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use rustix::net::SendFlags;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
@@ -110,6 +111,19 @@ fn poll_readable_below(
     if waiting || !below.early.is_empty() { Poll::Ready(Ok(())) } else { below.io.poll_readable(cx) }
 }
 
+/// Asks the system first and the runtime only if it must wait, and not by the C library: in a program of several threads, that makes
+/// every call cancellable, with two locked instructions before and after.
+fn poll_send(tcp: &TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    loop {
+        let sent = tcp.try_io(Interest::WRITABLE, || Ok(rustix::net::send(tcp, bytes, SendFlags::NOSIGNAL)?));
+        match sent {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(tcp.poll_write_ready(cx))?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return Poll::Ready(done),
+        }
+    }
+}
+
 impl From<TcpStream> for Io {
     fn from(tcp: TcpStream) -> Self {
         Self::Tcp(tcp)
@@ -130,7 +144,7 @@ impl AsyncRead for Io {
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(io) => Pin::new(io).poll_write(cx, bytes),
+            Self::Tcp(io) => poll_send(io, cx, bytes),
             Self::Tls(io) => Pin::new(io.as_mut()).poll_write(cx, bytes),
             Self::TlsClient(io) => Pin::new(io.as_mut()).poll_write(cx, bytes),
             Self::Memory(io) => Pin::new(io).poll_write(cx, bytes),
