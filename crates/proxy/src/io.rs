@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use rustix::net::SendFlags;
+use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
@@ -113,13 +113,18 @@ fn poll_readable_below(
 
 /// Asks the system first and the runtime only if it must wait, and not by the C library: in a program of several threads, that makes
 /// every call cancellable, with two locked instructions before and after.
-fn poll_send(tcp: &TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+#[inline]
+fn poll_send(
+    tcp: &TcpStream,
+    cx: &mut Context<'_>,
+    send: impl Fn(&TcpStream) -> rustix::io::Result<usize>,
+) -> Poll<io::Result<usize>> {
     loop {
-        let sent = tcp.try_io(Interest::WRITABLE, || Ok(rustix::net::send(tcp, bytes, SendFlags::NOSIGNAL)?));
-        match sent {
+        let done = tcp.try_io(Interest::WRITABLE, || Ok(send(tcp)?));
+        match done {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(tcp.poll_write_ready(cx))?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            done => return Poll::Ready(done),
+            other => return Poll::Ready(other),
         }
     }
 }
@@ -144,7 +149,7 @@ impl AsyncRead for Io {
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(io) => poll_send(io, cx, bytes),
+            Self::Tcp(io) => poll_send(io, cx, |tcp| send(tcp, bytes, SendFlags::NOSIGNAL)),
             Self::Tls(io) => Pin::new(io.as_mut()).poll_write(cx, bytes),
             Self::TlsClient(io) => Pin::new(io.as_mut()).poll_write(cx, bytes),
             Self::Memory(io) => Pin::new(io).poll_write(cx, bytes),
@@ -157,7 +162,9 @@ impl AsyncWrite for Io {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp(io) => Pin::new(io).poll_write_vectored(cx, slices),
+            Self::Tcp(io) => {
+                poll_send(io, cx, |tcp| sendmsg(tcp, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL))
+            }
             Self::Tls(io) => Pin::new(io.as_mut()).poll_write_vectored(cx, slices),
             Self::TlsClient(io) => Pin::new(io.as_mut()).poll_write_vectored(cx, slices),
             Self::Memory(io) => Pin::new(io).poll_write_vectored(cx, slices),
