@@ -9,8 +9,9 @@ use bytes::{Buf, Bytes};
 use tidegate_http1::{BodyWriter, WrongLength};
 use tokio::io::AsyncWrite;
 
-/// Frames up to this size are copied behind the head, which is cheaper than a vectored write.
-const COPY_UP_TO: usize = 8 * 1024;
+/// Frames up to this size are copied behind the head, which is cheaper than a vectored write, and gives the buffer that they were read
+/// into back at once. Slow readers hold copies as well, so it is not larger.
+const COPY_UP_TO: usize = 12 * 1024;
 
 /// Small frames are gathered up to this, in bytes.
 const GATHERED: usize = 16 * 1024;
