@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "a program for people at a terminal")]
 #![expect(clippy::disallowed_methods, reason = "benches run on the real clock")]
 
+use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -64,10 +65,11 @@ fn report_violations(root: &Path) -> Result<()> {
     bail!("{} violation(s)", violations.len())
 }
 
-/// The folder of the workspace: the one above this package's.
+/// The folder of the workspace: the one above this package's, as cargo tells it to what it runs. What it told the
+/// compiler is another's where two checkouts share a folder for what they build.
 fn workspace_root() -> Result<PathBuf> {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Ok(package.parent().context("xtask lies inside the workspace")?.to_path_buf())
+    let package = env::var_os("CARGO_MANIFEST_DIR").context("call it as `cargo xtask`")?;
+    Ok(Path::new(&package).parent().context("xtask lies inside the workspace")?.to_path_buf())
 }
 
 #[cfg(test)]
