@@ -216,11 +216,17 @@ impl Gateway {
         clean
     }
 
+    /// Returns when all workers serve `snapshot`: whoever hears of the new configuration then meets it.
     fn publish(&self, snapshot: &Arc<Snapshot>, shared_out: Vec<Vec<Socket>>) {
+        let (served, all_serve) = std::sync::mpsc::channel();
         for (worker, sockets) in self.workers.iter().zip(shared_out) {
+            let adopt = Command::Adopt { snapshot: Arc::clone(snapshot), sockets, served: served.clone() };
             // A worker that is gone needs no snapshot.
-            worker.commands.send(Command::Adopt { snapshot: Arc::clone(snapshot), sockets }).ok();
+            worker.commands.send(adopt).ok();
         }
+        drop(served);
+        // Nothing is ever sent: the channel closes when the last one has dropped its end.
+        _ = all_serve.recv();
     }
 
     fn sockets(&self) -> std::sync::MutexGuard<'_, BTreeMap<Key, Bound>> {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,8 +29,8 @@ const TURNS: u32 = 256;
 
 /// What the control side asks of a worker.
 pub(crate) enum Command {
-    /// Serve this from now on, on these sockets and no others.
-    Adopt { snapshot: Arc<Snapshot>, sockets: Vec<Socket> },
+    /// Serve this from now on, on these sockets and no others. Whoever waits for `served` to be dropped knows that it is so.
+    Adopt { snapshot: Arc<Snapshot>, sockets: Vec<Socket>, served: std::sync::mpsc::Sender<Infallible> },
     /// End when all connections have ended, or after this time.
     Drain(Duration),
     /// End.
@@ -74,7 +75,10 @@ async fn obey(worker: Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>
     let mut accepting = BTreeMap::new();
     while let Some(command) = commands.recv().await {
         match command {
-            Command::Adopt { snapshot, sockets } => adopt(&worker, &mut accepting, &snapshot, sockets),
+            Command::Adopt { snapshot, sockets, served } => {
+                adopt(&worker, &mut accepting, &snapshot, sockets);
+                drop(served);
+            }
             Command::Drain(at_most) => return drain(&worker, accepting, &mut commands, at_most).await,
             Command::Stop => break,
         }
