@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tidegate_core::clock::{Clock, ManualClock};
@@ -15,6 +15,8 @@ pub(crate) struct Alarm {
     clock: Clock,
     armed: Option<Instant>,
     source: Source,
+    /// Whom to wake when it is rung. Kept, because to clone a waker is a locked instruction.
+    owner: Option<Waker>,
 }
 
 enum Source {
@@ -29,7 +31,21 @@ impl Alarm {
             Clock::System => Source::Idle,
             Clock::Manual(manual) => Source::Manual(Arc::clone(manual)),
         };
-        Self { clock: clock.clone(), armed: None, source }
+        Self { clock: clock.clone(), armed: None, source, owner: None }
+    }
+
+    /// From now on, to ring it is to wake this task.
+    pub(crate) fn attend(&mut self, cx: &Context<'_>) {
+        if self.owner.as_ref().is_none_or(|owner| !owner.will_wake(cx.waker())) {
+            self.owner = Some(cx.waker().clone());
+        }
+    }
+
+    /// Wakes who attends it, whatever the time.
+    pub(crate) fn ring(&self) {
+        if let Some(owner) = &self.owner {
+            owner.wake_by_ref();
+        }
     }
 
     /// Ready once `at` has come. While it has not, the task is woken at `at` or before; a wake-up before its time is normal.

@@ -89,12 +89,6 @@ impl Buffers {
         self.spare.borrow_mut().pop().unwrap_or_else(|| made(self.head()))
     }
 
-    /// Takes a buffer back that was taken just now, and into which nothing was read.
-    #[inline]
-    pub(crate) fn put_unused(&self, buffer: BytesMut) {
-        self.spare.borrow_mut().push(buffer);
-    }
-
     /// Takes a buffer back once nothing is left in it. One that others still hold parts of, or that has grown, is freed.
     pub(crate) fn put(&self, mut buffer: BytesMut) {
         debug_assert!(buffer.is_empty(), "bytes would be lost");

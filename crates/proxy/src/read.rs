@@ -39,23 +39,26 @@ pub(crate) fn read_head(
     buffers: &Buffers,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
-    if buffer.capacity() != 0 {
-        let read = read_some(io, buffer, buffers.head(), cx);
-        if read.is_pending() && buffer.is_empty() {
-            buffers.put(std::mem::take(buffer));
-        }
-        return read;
+    if !buffer.is_empty() {
+        return read_some(io, buffer, buffers.head(), cx);
     }
-    // One that was read to its last byte has no room, but still its memory.
-    *buffer = BytesMut::new();
-    let mut lent = buffers.take();
-    let read = read_some(io, &mut lent, buffers.head(), cx);
+    let ready = io.poll_readable(cx)?;
+    if ready.is_ready() && buffer.capacity() == 0 {
+        *buffer = buffers.take();
+    }
+    let read = if ready.is_ready() { read_some(io, buffer, buffers.head(), cx) } else { Poll::Pending };
     if read.is_pending() {
-        buffers.put_unused(lent);
-    } else {
-        *buffer = lent;
+        give_back(buffer, buffers);
     }
     read
+}
+
+fn give_back(buffer: &mut BytesMut, buffers: &Buffers) {
+    let buffer = std::mem::take(buffer);
+    // One that was read to its last byte has no room, but still its memory.
+    if buffer.capacity() != 0 {
+        buffers.put(buffer);
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What an endpoint has to do right now and how long it takes to answer, as all workers see it, without a lock.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Nanoseconds since some origin of the caller's, which never run backwards.
@@ -12,25 +12,40 @@ pub struct Nanos(pub u64);
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct Load {
-    in_flight: AtomicU32,
+    /// Requests in flight in the lower half, and how many of them wait for the head of their reply in the upper half: one change
+    /// for both.
+    requests: AtomicU64,
     /// A [`Peak`]; 0 before the first answer.
     peak: AtomicU64,
 }
 
+/// One request that waits, in [`Load::requests`].
+const WAITING: u64 = 1 << 32;
+
 impl Load {
-    /// A request goes to the endpoint.
+    /// A request goes to the endpoint, and waits for the head of its reply.
     pub fn start(&self) {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(WAITING | 1, Ordering::Relaxed);
     }
 
-    /// A request that was started is over, however it ended.
+    /// A request that was started waits no longer.
+    pub fn stop_waiting(&self) {
+        self.requests.fetch_sub(WAITING, Ordering::Relaxed);
+    }
+
+    /// A request that was started and waits no longer is over, however it ended.
     pub fn end(&self) {
-        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.requests.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Requests started and not ended.
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+        u32::try_from(self.requests.load(Ordering::Relaxed) % WAITING).unwrap_or_default()
+    }
+
+    /// Requests that wait for the head of their reply.
+    pub fn waiting(&self) -> u32 {
+        (self.requests.load(Ordering::Relaxed) >> 32) as u32
     }
 
     /// An answer came after `latency`. A longer one than is remembered counts at once and in full; shorter ones count by the
@@ -143,6 +158,7 @@ mod tests {
         load.start();
         load.start();
         load.answered(Duration::from_micros(turn), Nanos(turn));
+        load.stop_waiting();
         load.end();
     }
 
@@ -197,7 +213,7 @@ mod tests {
         thread::scope(|scope| {
             (0..4).for_each(|thread| drop(scope.spawn(move || (0..10_000).for_each(|turn| work(load, turn + thread)))));
         });
-        assert_eq!(load.in_flight(), 40_000);
+        assert_eq!((load.in_flight(), load.waiting()), (40_000, 40_000));
         assert_eq!(load.latency(Nanos(10_000)).map(|latency| latency.as_micros()), Some(10_002));
     }
 

@@ -272,7 +272,7 @@ impl Machine {
         let mut places = Vec::new();
         let mut measured: Vec<Pace> = Vec::new();
         for (place, seat) in self.seats.iter_mut().enumerate().filter(|(_, seat)| seat.is_in_service()) {
-            let crowded = seat.member.counters.waiting() >= rules.min_requests.max(1);
+            let crowded = seat.member.load.waiting() >= rules.min_requests.max(1);
             seat.crowded_since = crowded.then(|| seat.crowded_since.unwrap_or(at));
             measured.push(seat.member.counters.pace(rules.min_requests, seat.crowded_since, at));
             places.push(place);

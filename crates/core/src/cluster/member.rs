@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use tidegate_config::config::{self, BreakerScope, CircuitBreaker};
 
 use super::Cluster;
@@ -25,6 +24,8 @@ pub struct Member {
     pub endpoint: Arc<config::Endpoint>,
     /// What it has to do.
     pub load: Arc<Load>,
+    /// The service's, as of the view that it is in.
+    pub(super) config: Arc<config::Service>,
     pub(super) counters: Arc<Counters>,
     pub(super) common: Arc<Common>,
     pub(super) cluster: Weak<Cluster>,
@@ -56,7 +57,6 @@ impl Member {
 #[derive(Debug)]
 pub(super) struct Common {
     pub(super) origin: Instant,
-    pub(super) config: ArcSwap<config::Service>,
     /// The breaker of the whole service.
     pub(super) circuit: Circuit,
 }
@@ -81,8 +81,6 @@ pub(super) struct Counters {
     pub(super) results: Tally,
     /// Microseconds until the head of each reply that was no failure, in the last ten seconds.
     latency: Rolling,
-    /// Requests that wait for the head of their reply.
-    pub(super) waiting: AtomicU32,
     last_answer: AtomicU64,
     /// No ejection is asked for before this time, since the last one was refused.
     spared_until: AtomicU64,
@@ -98,7 +96,6 @@ impl Counters {
             circuit: Circuit::new(breaker),
             results: Tally::new(outlier::WINDOW),
             latency: Rolling::new(outlier::WINDOW),
-            waiting: AtomicU32::new(0),
             last_answer: AtomicU64::new(0),
             spared_until: AtomicU64::new(0),
             failed_checks: AtomicU32::new(0),
@@ -124,10 +121,6 @@ impl Counters {
         self.results.clear();
         self.latency.clear();
         self.spared_until.store(0, Relaxed);
-    }
-
-    pub(super) fn waiting(&self) -> u32 {
-        self.waiting.load(Relaxed)
     }
 
     /// So many active checks failed in a row.

@@ -78,7 +78,7 @@ impl Cluster {
     /// The endpoints that are written in `config`. `zone` is the gateway's own.
     pub fn new(config: Arc<config::Service>, zone: Option<Arc<str>>, now: Instant) -> Arc<Self> {
         let circuit = Circuit::new(breaker_of(&config, BreakerScope::Service));
-        let common = Arc::new(Common { origin: now, config: ArcSwap::new(Arc::clone(&config)), circuit });
+        let common = Arc::new(Common { origin: now, circuit });
         Arc::new_cyclic(|cluster| {
             let mut machine = Machine::new(config, zone, Arc::clone(&common), Weak::clone(cluster));
             machine.enlist(now);
@@ -101,7 +101,7 @@ impl Cluster {
 
     /// Whether this is the configuration that it was given last.
     pub fn follows(&self, config: &Arc<config::Service>) -> bool {
-        Arc::ptr_eq(&self.common.config.load(), config)
+        Arc::ptr_eq(&self.lock().config, config)
     }
 
     /// The number of the current view.

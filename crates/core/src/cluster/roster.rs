@@ -21,9 +21,6 @@ impl Machine {
         if Arc::ptr_eq(&self.config, &config) && self.zone == zone {
             return;
         }
-        self.common.config.store(Arc::clone(&config));
-        self.config = config;
-        let config = Arc::clone(&self.config);
         self.zone = zone;
         let breaker = breaker_of(&config, BreakerScope::Service);
         self.common.circuit.configure(breaker);
@@ -33,6 +30,7 @@ impl Machine {
         for seat in &mut self.seats {
             seat.adapt(&config, now);
         }
+        self.config = config;
         self.enlist(now);
     }
 
@@ -73,6 +71,7 @@ impl Machine {
             key: member::key(endpoint),
             endpoint: Arc::clone(endpoint),
             load: Arc::new(Load::default()),
+            config: Arc::clone(&self.config),
             counters: Arc::new(Counters::new(breaker_of(&self.config, BreakerScope::Endpoint))),
             common: Arc::clone(&self.common),
             cluster: Weak::clone(&self.cluster),
@@ -81,14 +80,15 @@ impl Machine {
         Seat::new(Arc::new(member), if warms { Course::Warming { since: now } } else { Course::Serving }, now)
     }
 
-    /// With the weight, zone and tier of today.
+    /// With the weight, zone and tier of today, and the rules of today.
     fn reseat(&self, mut seat: Seat, endpoint: &Arc<config::Endpoint>) -> Seat {
-        if seat.member.endpoint != *endpoint {
+        if seat.member.endpoint != *endpoint || !Arc::ptr_eq(&seat.member.config, &self.config) {
             seat.member = Arc::new(Member {
                 id: seat.member.id,
                 key: seat.member.key,
                 endpoint: Arc::clone(endpoint),
                 load: Arc::clone(&seat.member.load),
+                config: Arc::clone(&self.config),
                 counters: Arc::clone(&seat.member.counters),
                 common: Arc::clone(&self.common),
                 cluster: Weak::clone(&self.cluster),

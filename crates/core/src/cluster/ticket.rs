@@ -2,14 +2,13 @@
 //! judges the endpoint. A good reply takes no lock.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use tidegate_config::config::{self, BreakerScope, CircuitBreaker};
+use tidegate_config::config::{BreakerScope, CircuitBreaker};
 
 use super::breaker::{Circuit, Outcome, is_among};
 use super::gate::Pass;
-use super::member::{Common, Member, breaker_of};
+use super::member::{Member, breaker_of};
 use super::outlier::{self, Severity};
 use super::state::Reason;
 use crate::balance::Nanos;
@@ -64,7 +63,6 @@ impl Ticket {
     /// `passes` are the endpoint's and the service's.
     pub(super) fn new(index: usize, member: Arc<Member>, passes: (Pass, Pass), now: Instant) -> Self {
         member.load.start();
-        member.counters.waiting.fetch_add(1, Relaxed);
         let [endpoint, service] = [passes.0, passes.1].map(|pass| Leave { pass, ended: None });
         Self { index, member, endpoint, service, results: None, started: now, stage: Stage::Waiting }
     }
@@ -75,7 +73,7 @@ impl Ticket {
             return;
         }
         let at = self.member.common.nanos(now);
-        self.member.counters.waiting.fetch_sub(1, Relaxed);
+        self.member.load.stop_waiting();
         self.stage = Stage::Over;
         if matches!(outcome, Outcome::Status(_)) {
             self.stage = Stage::Heard;
@@ -97,12 +95,12 @@ impl Ticket {
     }
 
     fn count(&mut self, Verdict { outcome, at: now }: Verdict, at: Nanos) -> Findings {
-        let Common { config, circuit: service, .. } = &*self.member.common;
-        let (config, counters) = (config.load(), &self.member.counters);
+        let Member { config, counters, common, .. } = &*self.member;
+        let service = &common.circuit;
         let mut findings = Findings::default();
-        if let Some(breaker) = breaker_of(&config, BreakerScope::Endpoint) {
+        if let Some(breaker) = breaker_of(config, BreakerScope::Endpoint) {
             findings.endpoint = self.endpoint.count(&counters.circuit, breaker, (outcome, at));
-        } else if let Some(breaker) = breaker_of(&config, BreakerScope::Service) {
+        } else if let Some(breaker) = breaker_of(config, BreakerScope::Service) {
             findings.service = self.service.count(service, breaker, (outcome, at));
         }
         if !self.endpoint.counts(&counters.circuit) {
@@ -110,7 +108,7 @@ impl Ticket {
         }
         if outlier::is_failure(outcome) {
             counters.results.fail(at);
-            findings.outlier = outlying(&self.member, &config, at);
+            findings.outlier = outlying(&self.member, at);
         } else {
             self.results = Some(counters.succeed(now.saturating_duration_since(self.started), at));
         }
@@ -119,17 +117,17 @@ impl Ticket {
 
     /// Makes a failure of the success that the head was.
     fn revoke(&mut self, at: Nanos) -> Findings {
-        let Common { config, circuit: service, .. } = &*self.member.common;
-        let (config, counters) = (config.load(), &self.member.counters);
+        let Member { config, counters, common, .. } = &*self.member;
+        let service = &common.circuit;
         let mut findings = Findings::default();
-        if let Some(breaker) = breaker_of(&config, BreakerScope::Endpoint) {
+        if let Some(breaker) = breaker_of(config, BreakerScope::Endpoint) {
             findings.endpoint = self.endpoint.revoke(&counters.circuit, breaker, at);
-        } else if let Some(breaker) = breaker_of(&config, BreakerScope::Service) {
+        } else if let Some(breaker) = breaker_of(config, BreakerScope::Service) {
             findings.service = self.service.revoke(service, breaker, at);
         }
         if let Some(ended) = self.results.take().filter(|_| self.endpoint.counts(&counters.circuit)) {
             counters.results.revoke(at, ended);
-            findings.outlier = outlying(&self.member, &config, at);
+            findings.outlier = outlying(&self.member, at);
         }
         findings
     }
@@ -158,7 +156,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if self.stage == Stage::Waiting {
-            self.member.counters.waiting.fetch_sub(1, Relaxed);
+            self.member.load.stop_waiting();
             self.member.counters.circuit.gate.give_back(self.endpoint.pass);
             self.member.common.circuit.gate.give_back(self.service.pass);
         }
@@ -194,7 +192,7 @@ impl Leave {
     }
 }
 
-fn outlying(member: &Member, config: &config::Service, at: Nanos) -> Option<Reason> {
-    let rules = config.outliers.as_ref().filter(|_| !member.counters.is_spared(at))?;
+fn outlying(member: &Member, at: Nanos) -> Option<Reason> {
+    let rules = member.config.outliers.as_ref().filter(|_| !member.counters.is_spared(at))?;
     outlier::verdict(&member.counters.results, rules, at)
 }

@@ -19,7 +19,7 @@ use tidegate_http1::{
 
 use super::attempt::{Attempt, Failure, Reply, SharedAlarm, Tunnel};
 use super::endpoint::{Endpoint, Permit};
-use super::line::{Bursts, Line, Withdrawal};
+use super::line::{Line, Withdrawal};
 use super::sender::{SendError, Sender, Sending};
 use super::waiting::Waiting;
 use crate::buffers::{Buffers, Wide};
@@ -72,7 +72,7 @@ impl Connection {
             interim: 0,
             waiting: Waiting::default(),
         };
-        self.depart(&mut awaiting.sender, attempt.bursts).await?;
+        self.depart(&mut awaiting.sender, attempt).await?;
         let received = std::future::poll_fn(|cx| awaiting.poll(&mut self, attempt, cx)).await;
         match received {
             Ok(()) => self.reply(attempt, &mut awaiting),
@@ -85,16 +85,15 @@ impl Connection {
     }
 
     /// Lets the request leave together with those of others, as far as it is here. One that is here as a whole is left to the burst.
-    async fn depart(&self, sender: &mut Sender, bursts: &Bursts) -> Result<(), Failure> {
-        let owner = std::future::poll_fn(|cx| {
-            let filled = sender.fill(&mut self.line.borrow_mut().outbox, cx);
-            Poll::Ready(filled.map(|_| sender.has_ended().then(|| cx.waker().clone())))
+    async fn depart(&self, sender: &mut Sender, attempt: &Attempt<'_>) -> Result<(), Failure> {
+        let filling = std::future::poll_fn(|cx| {
+            attempt.alarm.borrow_mut().attend(cx);
+            Poll::Ready(sender.fill(&mut self.line.borrow_mut().outbox, cx))
         });
-        let Some(owner) = owner.await.map_err(Failure::Request)? else {
+        _ = filling.await.map_err(Failure::Request)?;
+        if !sender.has_ended() {
             let_others_go_first().await;
-            return Ok(());
-        };
-        if let Some(burst) = bursts.leave(&self.line, owner) {
+        } else if let Some(burst) = attempt.bursts.leave(&self.line, Rc::clone(attempt.alarm)) {
             // Cancelled meanwhile, the burst still sends for others, but not for its owner.
             let cancelled = Withdrawal::of(&self.line);
             let_others_go_first().await;

@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use super::attempt::SharedAlarm;
 use crate::io::Io;
 use crate::outbox::Outbox;
 
@@ -64,7 +65,7 @@ impl Line {
 
 /// The lines of one thread that have a request to send.
 #[derive(Default)]
-pub(crate) struct Bursts(RefCell<Vec<(Rc<RefCell<Line>>, Waker)>>);
+pub(crate) struct Bursts(RefCell<Vec<(Rc<RefCell<Line>>, SharedAlarm)>>);
 
 /// Sends everything that was left to the burst when it is dropped, whatever it is dropped by.
 #[must_use = "dropping it sends"]
@@ -72,9 +73,9 @@ pub(crate) struct Burst<'a>(&'a Bursts);
 
 impl Bursts {
     /// Leaves the sending of what waits on `line` to the burst under way. Whoever is the first gets it to carry out; that is
-    /// best done after others had their turn, see [`crate::tasks::let_others_go_first`]. `owner` is woken only if not all
+    /// best done after others had their turn, see [`crate::tasks::let_others_go_first`]. `owner` is rung only if not all
     /// could be sent.
-    pub(crate) fn leave(&self, line: &Rc<RefCell<Line>>, owner: Waker) -> Option<Burst<'_>> {
+    pub(crate) fn leave(&self, line: &Rc<RefCell<Line>>, owner: SharedAlarm) -> Option<Burst<'_>> {
         line.borrow_mut().left = true;
         let mut lines = self.0.borrow_mut();
         lines.push((Rc::clone(line), owner));
@@ -88,7 +89,7 @@ impl Bursts {
             // Whose owner is gone has nothing to send.
             let owned = lines.drain(..).filter(|(line, _)| Rc::strong_count(line) > 1 && line.borrow().left);
             let stuck = owned.filter(|(line, _)| !line.borrow_mut().flush(cx));
-            stuck.for_each(|(_, owner)| owner.wake());
+            stuck.for_each(|(_, owner)| owner.borrow().ring());
             Poll::Ready(())
         });
         let mut cx = Context::from_waker(Waker::noop());
@@ -132,9 +133,11 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::task::Wake;
 
+    use tidegate_core::clock::Clock;
     use tokio::io::{AsyncReadExt, DuplexStream};
 
     use super::*;
+    use crate::alarm::Alarm;
     use crate::io::testing::block_on;
 
     #[derive(Default)]
@@ -144,6 +147,13 @@ mod tests {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, SeqCst);
         }
+    }
+
+    /// An alarm that wakes it.
+    fn alarm(waker: &Waker) -> SharedAlarm {
+        let mut alarm = Alarm::new(&Clock::System);
+        alarm.attend(&Context::from_waker(waker));
+        Rc::new(RefCell::new(alarm))
     }
 
     /// A line with `text` waiting, and its far end, which takes so many bytes unread.
@@ -164,16 +174,16 @@ mod tests {
     fn the_first_one_sends_for_all_and_nobody_is_woken() {
         block_on(async {
             let (bursts, woken) = (Bursts::default(), Arc::new(Woken::default()));
-            let waker = || Waker::from(Arc::clone(&woken));
+            let owner = || alarm(&Arc::clone(&woken).into());
             let ((one, mut far_one), (other, mut far_other)) = (line("one", 100), line("other", 100));
-            let burst = bursts.leave(&one, waker()).unwrap();
-            assert!(bursts.leave(&other, waker()).is_none());
+            let burst = bursts.leave(&one, owner()).unwrap();
+            assert!(bursts.leave(&other, owner()).is_none());
             assert!(!one.borrow().outbox.is_empty() && !other.borrow().outbox.is_empty());
             drop(burst);
             assert_eq!((read(&mut far_one, 3).await, read(&mut far_other, 5).await), ("one".into(), "other".into()));
             assert_eq!((one.borrow().sent, other.borrow().sent), (3, 5));
             assert_eq!(woken.0.load(SeqCst), 0);
-            assert!(bursts.leave(&one, waker()).is_some(), "the next burst is another one");
+            assert!(bursts.leave(&one, owner()).is_some(), "the next burst is another one");
         });
     }
 
@@ -182,7 +192,7 @@ mod tests {
         block_on(async {
             let (bursts, woken) = (Bursts::default(), Arc::new(Woken::default()));
             let (line, mut far) = line("hello", 3);
-            drop(bursts.leave(&line, Arc::clone(&woken).into()));
+            drop(bursts.leave(&line, alarm(&Arc::clone(&woken).into())));
             assert_eq!(woken.0.load(SeqCst), 1);
             assert_eq!((read(&mut far, 3).await, line.borrow().sent), ("hel".into(), 3));
             std::future::poll_fn(|cx| line.borrow_mut().poll_flush(cx)).await.unwrap();
@@ -196,7 +206,7 @@ mod tests {
             let (bursts, woken) = (Bursts::default(), Arc::new(Woken::default()));
             let (line, far) = line("hello", 100);
             drop(far);
-            drop(bursts.leave(&line, Arc::clone(&woken).into()));
+            drop(bursts.leave(&line, alarm(&Arc::clone(&woken).into())));
             assert_eq!(woken.0.load(SeqCst), 1);
             let told = std::future::poll_fn(|cx| line.borrow_mut().poll_flush(cx)).await;
             assert_eq!(told.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
@@ -208,8 +218,8 @@ mod tests {
         block_on(async {
             let (bursts, waker) = (Bursts::default(), Waker::noop());
             let ((one, mut silent), (other, mut far)) = (line("one", 100), line("other", 100));
-            let burst = bursts.leave(&one, waker.clone());
-            assert!(bursts.leave(&other, waker.clone()).is_none());
+            let burst = bursts.leave(&one, alarm(waker));
+            assert!(bursts.leave(&other, alarm(waker)).is_none());
             drop(Withdrawal::of(&one));
             drop(burst);
             assert_eq!(read(&mut far, 5).await, "other");
@@ -226,7 +236,7 @@ mod tests {
         let (bursts, waker) = (Bursts::default(), Waker::noop());
         let (line, _far) = line("hello", 3);
         assert!(!line.borrow().is_idle(), "it waits");
-        let burst = bursts.leave(&line, waker.clone());
+        let burst = bursts.leave(&line, alarm(waker));
         line.borrow_mut().outbox.clear();
         assert!(!line.borrow().is_idle(), "a burst has it");
         line.borrow_mut().outbox.tail().extend_from_slice(b"hello");
@@ -239,8 +249,8 @@ mod tests {
         block_on(async {
             let (bursts, waker) = (Bursts::default(), Waker::noop());
             let ((one, mut far_one), (gone, mut silent)) = (line("one", 100), line("gone", 100));
-            let burst = bursts.leave(&one, waker.clone());
-            assert!(bursts.leave(&gone, waker.clone()).is_none());
+            let burst = bursts.leave(&one, alarm(waker));
+            assert!(bursts.leave(&gone, alarm(waker)).is_none());
             drop(gone);
             drop(burst);
             assert_eq!(read(&mut far_one, 3).await, "one");
