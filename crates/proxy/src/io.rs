@@ -1,10 +1,9 @@
 //! One type for every byte stream that the gateway speaks HTTP on, so that nothing above it is generic over sockets.
 //! It does not know deadlines, protocols or limits: those belong to whoever reads and writes.
 
-use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -12,6 +11,8 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
+
+use crate::tasks::at_once;
 
 /// The protocol that both sides named in a TLS handshake (ALPN, RFC 7301).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,10 +77,7 @@ impl Io {
         if let Self::Tcp(tcp) = self {
             return tcp.try_read(&mut byte).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
         }
-        let mut cx = Context::from_waker(Waker::noop());
-        // Outside the runtime's cooperative budget, which would answer "not yet" for a task that has used it up.
-        let read = poll_fn(|cx| Pin::new(&mut *self).poll_read(cx, &mut ReadBuf::new(&mut byte)));
-        pin!(tokio::task::unconstrained(read)).poll(&mut cx).is_pending()
+        at_once(|cx| Pin::new(&mut *self).poll_read(cx, &mut ReadBuf::new(&mut byte))).is_pending()
     }
 
     /// Ready when a read would not wait, be it for bytes, the end or an error. Reads nothing from a plain socket, so an idle

@@ -2,8 +2,8 @@
 //! purpose.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 use tidegate_core::clock::turn;
@@ -54,6 +54,13 @@ pub fn spawn_local(future: impl Future<Output = ()> + 'static) -> Task {
 /// What `work` returns: it may block, so it runs on a thread that serves nobody. `None` if it panicked.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(work).await.ok()
+}
+
+/// What `work` says when it is polled now. Whom it has to wait for wakes nobody; and the runtime's cooperative budget, which would let a
+/// task that has used it up wait for nothing, does not count.
+pub(crate) fn at_once<T>(work: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
+    let mut cx = Context::from_waker(Waker::noop());
+    pin!(tokio::task::unconstrained(poll_fn(work))).poll(&mut cx)
 }
 
 /// Returns after the tasks that are ready now had their turn. Called before a message is sent, so that a worker first reads

@@ -2,15 +2,14 @@
 //! leaves the sending to a burst, and needs no further turn before the reply comes.
 
 use std::cell::RefCell;
-use std::future::Future;
 use std::io;
-use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use super::attempt::SharedAlarm;
 use crate::io::Io;
 use crate::outbox::Outbox;
+use crate::tasks::at_once;
 
 /// What a connection reads from and writes to, and what waits to be written.
 pub(crate) struct Line {
@@ -83,8 +82,7 @@ impl Bursts {
     }
 
     fn send(&self) {
-        // Outside the runtime's cooperative budget: a task that has used it up would be told to wait.
-        let sending = std::future::poll_fn(|cx| {
+        let sent = at_once(|cx| {
             let mut lines = self.0.borrow_mut();
             // Whose owner is gone has nothing to send.
             let owned = lines.drain(..).filter(|(line, _)| Rc::strong_count(line) > 1 && line.borrow().left);
@@ -92,8 +90,6 @@ impl Bursts {
             stuck.for_each(|(_, owner)| owner.borrow().ring());
             Poll::Ready(())
         });
-        let mut cx = Context::from_waker(Waker::noop());
-        let sent = pin!(tokio::task::unconstrained(sending)).poll(&mut cx);
         debug_assert!(sent.is_ready(), "lines that are stuck are left to their owners");
     }
 }
@@ -131,7 +127,7 @@ impl Drop for Burst<'_> {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-    use std::task::Wake;
+    use std::task::{Wake, Waker};
 
     use tidegate_core::clock::Clock;
     use tokio::io::{AsyncReadExt, DuplexStream};
