@@ -78,7 +78,8 @@ pub struct Returning<'a> {
 /// (RFC 9110 8.6); `Transfer-Encoding` is gone.
 pub fn reply(fields: &mut Fields, returning: &Returning<'_>) {
     interim(fields);
-    add(fields, Known::Via, via(returning.version));
+    let signed = fields.append_line(Known::Via, via_line(returning.version));
+    debug_assert!(signed.is_ok(), "it is written as lines are");
     let (name, value) = returning.request_id;
     if fields.contains(name) {
         set(fields, name, value.as_bytes());
@@ -280,10 +281,14 @@ fn starts_with_ignoring_case(name: &str, prefix: &[u8]) -> bool {
 
 /// The version of the message that was received, and who received it (RFC 9110 7.6.3).
 fn via(version: Version) -> &'static str {
+    via_line(version).strip_prefix("via: ").unwrap_or_default().trim_end()
+}
+
+fn via_line(version: Version) -> &'static str {
     match version {
-        Version::Http10 => "1.0 tidegate",
-        Version::Http11 => "1.1 tidegate",
-        Version::Http2 => "2.0 tidegate",
+        Version::Http10 => "via: 1.0 tidegate\r\n",
+        Version::Http11 => "via: 1.1 tidegate\r\n",
+        Version::Http2 => "via: 2.0 tidegate\r\n",
     }
 }
 

@@ -177,6 +177,29 @@ impl Fields {
         Ok(())
     }
 
+    /// Adds a line that is the same every time, with its `: ` and CRLF, after all other fields.
+    ///
+    /// # Errors
+    /// It is not written like that.
+    pub fn append_line(&mut self, name: Known, line: &'static str) -> Result<(), InvalidField> {
+        let value = line.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix(SEPARATOR)?.strip_suffix(END));
+        let value = value.ok_or(InvalidField::Value)?;
+        let store = self.store_mut();
+        let name_at = offset(store.text.len())?;
+        let (name_len, value_len) = (name.as_str().len(), value.len());
+        let entry = Entry {
+            name_at,
+            value_at: offset(store.text.len() + name_len + SEPARATOR.len())?,
+            value_len: offset(value_len)?,
+            name_len: u16::try_from(name_len).map_err(|_| InvalidField::Name)?,
+            known: Some(name),
+            place: Place::Line,
+        };
+        store.text.push_str(line);
+        store.push(entry);
+        Ok(())
+    }
+
     /// Adds lines after all other fields: the cheap way to add what the gateway says itself.
     pub fn append_lines(&mut self, lines: &Lines) -> Result<(), InvalidField> {
         let store = self.store_mut();

@@ -1,14 +1,15 @@
 //! One type for every byte stream that the gateway speaks HTTP on, so that nothing above it is generic over sockets.
 //! It does not know deadlines, protocols or limits: those belong to whoever reads and writes.
 
+use std::future::Future;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
@@ -97,6 +98,31 @@ impl Io {
             Self::Memory(_) => Poll::Ready(Ok(())),
         }
     }
+
+    /// Reads into `buffer`, which has room, right after [`Self::poll_readable`] was ready: the runtime need not be asked again.
+    #[inline]
+    pub(crate) fn poll_read_now(&mut self, buffer: &mut BytesMut, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let read = match self {
+            Self::Tcp(tcp) => read_now(tcp, buffer),
+            Self::Tls(_) | Self::TlsClient(_) | Self::Memory(_) => Err(io::ErrorKind::WouldBlock.into()),
+        };
+        match read {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                pin!(self.read_buf(buffer)).poll(cx)
+            }
+            read => Poll::Ready(read),
+        }
+    }
+}
+
+fn read_now(tcp: &TcpStream, buffer: &mut BytesMut) -> io::Result<usize> {
+    let room = buffer.capacity() - buffer.len();
+    let read = tcp.try_read_buf(buffer)?;
+    if 0 < read && read < room {
+        // There is no more until the system says so (epoll(7), edge-triggered), and that is what "would block" tells the runtime.
+        tcp.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into())).ok();
+    }
+    Ok(read)
 }
 
 /// Text that is decrypted but not read counts as much as bytes on the socket.

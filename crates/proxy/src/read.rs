@@ -19,6 +19,12 @@ pub(crate) fn read_some<R: AsyncRead + Unpin>(
     room: usize,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
+    make_room(buffer, room);
+    pin!(io.read_buf(buffer)).poll(cx)
+}
+
+#[inline]
+fn make_room(buffer: &mut BytesMut, room: usize) {
     if buffer.capacity() - buffer.len() < room / 2 {
         if !buffer.is_empty() {
             buffer.reserve(room);
@@ -27,7 +33,6 @@ pub(crate) fn read_some<R: AsyncRead + Unpin>(
             *buffer = BytesMut::with_capacity(room);
         }
     }
-    pin!(io.read_buf(buffer)).poll(cx)
 }
 
 /// One read of what there is of a head. Who waits for one, as idle connections do, holds no buffer; so the next one to read finds
@@ -42,11 +47,14 @@ pub(crate) fn read_head(
     if !buffer.is_empty() {
         return read_some(io, buffer, buffers.head(), cx);
     }
-    let ready = io.poll_readable(cx)?;
-    if ready.is_ready() && buffer.capacity() == 0 {
-        *buffer = buffers.take();
+    let mut read = Poll::Pending;
+    if io.poll_readable(cx)?.is_ready() {
+        if buffer.capacity() == 0 {
+            *buffer = buffers.take();
+        }
+        make_room(buffer, buffers.head());
+        read = io.poll_read_now(buffer, cx);
     }
-    let read = if ready.is_ready() { read_some(io, buffer, buffers.head(), cx) } else { Poll::Pending };
     if read.is_pending() {
         give_back(buffer, buffers);
     }

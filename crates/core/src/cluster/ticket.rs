@@ -2,7 +2,7 @@
 //! judges the endpoint. A good reply takes no lock.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tidegate_config::config::{BreakerScope, CircuitBreaker};
 
@@ -72,15 +72,15 @@ impl Ticket {
         if self.stage != Stage::Waiting {
             return;
         }
-        let at = self.member.common.nanos(now);
+        let (at, latency) = (self.member.common.nanos(now), now.saturating_duration_since(self.started));
         self.member.load.stop_waiting();
         self.stage = Stage::Over;
         if matches!(outcome, Outcome::Status(_)) {
             self.stage = Stage::Heard;
-            self.member.load.answered(now.saturating_duration_since(self.started), at);
+            self.member.load.answered(latency, at);
             self.member.counters.heard(at);
         }
-        let findings = self.count(Verdict { outcome, at: now }, at);
+        let findings = self.count(outcome, latency, at);
         self.conclude(Verdict { outcome, at: now }, &findings);
     }
 
@@ -94,7 +94,7 @@ impl Ticket {
         self.conclude(Verdict { outcome: Outcome::Reset, at: now }, &findings);
     }
 
-    fn count(&mut self, Verdict { outcome, at: now }: Verdict, at: Nanos) -> Findings {
+    fn count(&mut self, outcome: Outcome, latency: Duration, at: Nanos) -> Findings {
         let Member { config, counters, common, .. } = &*self.member;
         let service = &common.circuit;
         let mut findings = Findings::default();
@@ -110,7 +110,7 @@ impl Ticket {
             counters.results.fail(at);
             findings.outlier = outlying(&self.member, at);
         } else {
-            self.results = Some(counters.succeed(now.saturating_duration_since(self.started), at));
+            self.results = Some(counters.succeed(latency, at));
         }
         findings
     }

@@ -193,11 +193,17 @@ impl Store {
 
     /// The block to which all the noted ranges belong.
     pub(crate) fn take_text(&mut self, block: &[u8]) -> Result<(), InvalidField> {
-        self.text.clear();
         self.opaque.clear();
-        if let Ok(text) = std::str::from_utf8(block) {
-            self.text.push_str(text);
-            return Ok(());
+        // Copied first and checked there, where it lies as memory is allocated: at a multiple of a word.
+        let mut text = std::mem::take(&mut self.text).into_bytes();
+        text.clear();
+        text.extend_from_slice(block);
+        match String::from_utf8(text) {
+            Ok(text) => {
+                self.text = text;
+                return Ok(());
+            }
+            Err(error) => self.text = emptied(error.into_bytes()),
         }
         let noted = std::mem::take(&mut self.entries);
         for entry in &noted {
@@ -274,6 +280,11 @@ impl Entry {
         let at = self.value_at as usize;
         at..at + self.value_len as usize
     }
+}
+
+fn emptied(mut bytes: Vec<u8>) -> String {
+    bytes.clear();
+    String::from_utf8(bytes).unwrap_or_default()
 }
 
 pub(crate) fn offset(at: usize) -> Result<u32, InvalidField> {

@@ -254,7 +254,7 @@ impl Connection {
         let length = reply.body.length();
         if let Some(length) = length.filter(|length| is_head && *length > 0) {
             // An answer of the gateway's own: what GET would carry (RFC 9110, 8.6).
-            reply.head.fields.set(Known::ContentLength, decimal(length).as_str().as_bytes()).ok();
+            reply.head.fields.set(Known::ContentLength, &decimal(length)).ok();
         }
         let framing = match length {
             _ if bodiless => Framing::None,

@@ -219,7 +219,7 @@ pub(crate) fn encode_head(
     };
     // Of several only one may stand (RFC 9112, 6.3), and none if it says something else than what is sent.
     let said = head.fields.single(Known::ContentLength);
-    let framed = promised.as_ref().is_some_and(|length| said == Ok(Some(length.as_str().as_bytes())));
+    let framed = promised.as_ref().is_some_and(|length| said == Ok(Some(length)));
     let may_say_length = head.status != StatusCode::NO_CONTENT && !head.status.is_informational();
     encode::fields_where(out, &head.fields, |known| match known {
         Some(Known::ContentLength) => {
@@ -233,7 +233,7 @@ pub(crate) fn encode_head(
         _ => true,
     });
     match (promised, framing) {
-        (Some(length), _) if !framed => encode::field(out, "content-length", length.as_str().as_bytes()),
+        (Some(length), _) if !framed => encode::field(out, "content-length", &length),
         (_, Framing::Chunked) => encode::field(out, "transfer-encoding", b"chunked"),
         _ => {}
     }

@@ -207,10 +207,10 @@ fn encode_head(out: &mut Vec<u8>, attempt: &Attempt<'_>, framing: Framing, autho
     }
     encode::fields(out, &head.fields);
     if let Some((name, left)) = attempt.time_left() {
-        encode::field(out, name, decimal(left).as_str().as_bytes());
+        encode::field(out, name, &decimal(left));
     }
     match framing {
-        Framing::Length(length) => encode::field(out, "content-length", decimal(length).as_str().as_bytes()),
+        Framing::Length(length) => encode::field(out, "content-length", &decimal(length)),
         Framing::Chunked => encode::field(out, "transfer-encoding", b"chunked"),
         Framing::None | Framing::Close => {}
     }
