@@ -91,7 +91,7 @@ pub fn reply(fields: &mut Fields, returning: &Returning<'_>) {
 
 /// The same for a `1xx`, which is passed on with what it says and no more.
 pub fn interim(fields: &mut Fields) {
-    if !fields.may_have_any(HOP_BY_HOP) {
+    if !fields.contains_any(HOP_BY_HOP) {
         return;
     }
     let named = NamedByConnection::of(fields);

@@ -132,16 +132,20 @@ impl Fields {
         Ok(store.single_entry(known.into())?.map(|entry| store.text_of(entry).unwrap_or_default()))
     }
 
-    /// Whether there may be a field of any of these names. `false` is certain; `true` may be said of fields that were removed.
+    /// Whether there is a field of any of these names.
     #[inline]
-    pub fn may_have_any(&self, names: Names) -> bool {
+    pub fn contains_any(&self, names: Names) -> bool {
         self.store().present.meets(names)
     }
 
     /// Whether there is a field of this name.
     #[inline]
     pub fn contains<'n>(&self, name: impl Into<NameRef<'n>>) -> bool {
-        self.store().find(name.into()).is_some()
+        let (store, name) = (self.store(), name.into());
+        match name.known {
+            Some(known) => store.present.contains(known),
+            None => store.find(name).is_some(),
+        }
     }
 
     /// The first value of this name if it is UTF-8.
@@ -238,8 +242,8 @@ impl Fields {
     pub fn remove<'n>(&mut self, name: impl Into<NameRef<'n>>) -> bool {
         let name = name.into();
         let Some(store) = self.0.as_mut().filter(|store| store.may_have(name)) else { return false };
-        let (before, text) = (store.entries.len(), &store.text);
-        store.entries.retain(|entry| !entry.is(name, text));
+        let before = store.entries.len();
+        store.retain(|entry, text| !entry.is(name, text));
         store.entries.len() < before
     }
 
@@ -249,14 +253,14 @@ impl Fields {
         let mut entries = std::mem::take(&mut store.entries);
         entries.retain(|entry| keep(store.field(entry)));
         store.entries = entries;
+        store.note_present();
     }
 
     /// The same where names decide: `keep` is told the known name, or how one is spelt that is not known.
     #[inline]
     pub fn retain_names(&mut self, mut keep: impl FnMut(Result<Known, &str>) -> bool) {
         let Some(store) = self.0.as_deref_mut() else { return };
-        let text = &store.text;
-        store.entries.retain(|entry| keep(entry.known.ok_or_else(|| entry.name(text))));
+        store.retain(|entry, text| keep(entry.known.ok_or_else(|| entry.name(text))));
     }
 
     #[inline]

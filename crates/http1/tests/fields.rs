@@ -89,6 +89,17 @@ fn lists_are_read_over_all_their_fields() {
 }
 
 #[test]
+fn a_line_is_added_as_it_is_written_and_only_if_it_is_one() {
+    let mut added = fields(&[("host", "a")]);
+    added.append_line(Known::Via, "via: 1.1 me\r\n").unwrap();
+    assert_eq!(lines(&added), [("host", &b"a"[..]), ("via", b"1.1 me")]);
+    assert_eq!(added.value(Known::Via), Some(&b"1.1 me"[..]));
+    for line in ["via: 1.1 me", "via:1.1 me\r\n", "Via: 1.1 me\r\n", "te: 1.1 me\r\n"] {
+        assert_eq!(added.append_line(Known::Via, line), Err(InvalidField::Value), "{line:?}");
+    }
+}
+
+#[test]
 fn clearing_forgets_everything() {
     let mut fields = fields(&[("host", "a")]);
     fields.append("x", b"\xff").unwrap();

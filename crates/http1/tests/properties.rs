@@ -3,7 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "helpers of tests fail like tests")]
 
 use proptest::{collection::vec, prelude::*, sample::select};
-use tidegate_http1::{Fields, Known, fuzzing};
+use tidegate_http1::{Fields, Known, NameRef, fuzzing};
 
 const REQUESTS: &[&str] = &[
     "GET / HTTP/1.1\r\nHost: a.example\r\n\r\n",
@@ -88,7 +88,7 @@ proptest! {
 
     /// `Fields` against the obvious list of pairs.
     #[test]
-    fn fields_behave_like_a_list_of_pairs(steps in vec((0..5, select(NAMES), select(VALUES)), 0..24)) {
+    fn fields_behave_like_a_list_of_pairs(steps in vec((0..6, select(NAMES), select(VALUES)), 0..24)) {
         let mut fields = Fields::new();
         let mut model: Vec<(&str, &[u8])> = Vec::new();
         for (step, name, value) in steps {
@@ -109,12 +109,17 @@ proptest! {
                     model.retain(|pair| !is(pair));
                     prop_assert_eq!(fields.remove(name), had);
                 }
+                4 => {
+                    fields.retain_names(|kept| !NameRef::from(name).is(kept));
+                    model.retain(|pair| !is(pair));
+                }
                 _ => {
                     fields.retain(|field| field.value != value);
                     model.retain(|(_, other)| *other != value);
                 }
             }
             prop_assert!(fields.iter().map(|field| (field.name, field.value)).eq(model.iter().copied()));
+            prop_assert_eq!(fields.contains(name), model.iter().any(is));
             prop_assert_eq!(fields.value(name), model.iter().find(|pair| is(pair)).map(|pair| pair.1));
             prop_assert!(fields.values(name).eq(model.iter().filter(|pair| is(pair)).map(|pair| pair.1)));
             prop_assert_eq!(fields.bytes(), model.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>());

@@ -11,7 +11,7 @@ pub(crate) struct Store {
     /// Values that are not UTF-8 (obs-text, RFC 9110 5.5), so that everything else can be `str` without a check.
     pub(super) opaque: Vec<u8>,
     pub(super) entries: Vec<Entry>,
-    /// Which known names may be among the entries: most questions are about names that are absent.
+    /// Which known names are among the entries: most questions are about names that are absent.
     pub(super) present: Names,
     /// Which of them may be there more than once.
     pub(super) repeated: Names,
@@ -55,6 +55,23 @@ impl Store {
     #[inline]
     pub(super) fn may_have(&self, name: NameRef<'_>) -> bool {
         name.known.is_none_or(|known| self.present.contains(known))
+    }
+
+    /// Keeps the entries for which `keep` says so, which is told the text that they lie in.
+    #[inline]
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Entry, &str) -> bool) {
+        let before = self.entries.len();
+        self.entries.retain(|entry| keep(entry, &self.text));
+        if self.entries.len() < before {
+            self.note_present();
+        }
+    }
+
+    pub(super) fn note_present(&mut self) {
+        self.present = Names::NONE;
+        for known in self.entries.iter().filter_map(|entry| entry.known) {
+            self.present.insert(known);
+        }
     }
 
     #[inline]
