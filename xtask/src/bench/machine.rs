@@ -31,19 +31,14 @@ pub(crate) fn facts() -> Result<String> {
 /// How much some CPUs have worked since a moment.
 pub(crate) struct Cores {
     cpus: &'static str,
-    busy: f64,
+    idle: f64,
     taken: Instant,
 }
 
 impl Cores {
     /// `cpus` as `0` or `0,1`.
     pub(crate) fn now(cpus: &'static str) -> Result<Self> {
-        Ok(Self { cpus, busy: busy_seconds(cpus)?, taken: Instant::now() })
-    }
-
-    /// Of all of them together.
-    fn busy_seconds(&self) -> Result<f64> {
-        Ok(busy_seconds(self.cpus)? - self.busy)
+        Ok(Self { cpus, idle: idle_seconds(cpus)?, taken: Instant::now() })
     }
 
     /// By the clock.
@@ -54,7 +49,8 @@ impl Cores {
     /// The share of their time that they worked for others than those who have `used` so many seconds.
     pub(crate) fn foreign(&self, used: f64) -> Result<f64> {
         let available = listed(self.cpus).map(|_| self.elapsed()).sum::<f64>();
-        Ok((self.busy_seconds()? - used).max(0.0) / available)
+        let idle = idle_seconds(self.cpus)? - self.idle;
+        Ok((available - idle - used).max(0.0) / available)
     }
 }
 
@@ -63,19 +59,19 @@ fn listed(cpus: &'static str) -> impl Iterator<Item = &'static str> {
     cpus.split(',')
 }
 
-fn busy_seconds(cpus: &'static str) -> Result<f64> {
+fn idle_seconds(cpus: &'static str) -> Result<f64> {
     let text = fs::read_to_string("/proc/stat")?;
-    listed(cpus).map(|cpu| busy_seconds_of(cpu, &text)).sum()
+    listed(cpus).map(|cpu| idle_seconds_of(cpu, &text)).sum()
 }
 
-/// All but idle and waiting for disks; stolen time counts, since others took it.
-fn busy_seconds_of(cpu: &str, stat: &str) -> Result<f64> {
+/// Idle and waiting for disks. The kernel measures these; all else it guesses by what runs when its clock ticks, and load at a fixed
+/// rate may tick alike.
+fn idle_seconds_of(cpu: &str, stat: &str) -> Result<f64> {
     let name = format!("cpu{cpu} ");
     let line = stat.lines().find_map(|line| line.strip_prefix(&name));
     let line = line.with_context(|| format!("/proc/stat knows no CPU {cpu}"))?;
-    let ticks: Vec<f64> = line.split_whitespace().take(8).filter_map(|word| word.parse().ok()).collect();
-    let idle: f64 = ticks.iter().skip(3).take(2).sum();
-    Ok((ticks.iter().sum::<f64>() - idle) / TICKS)
+    let idle: f64 = line.split_whitespace().skip(3).take(2).filter_map(|word| word.parse::<f64>().ok()).sum();
+    Ok(idle / TICKS)
 }
 
 /// CPU time of what this program has started and seen the end of, in seconds.
