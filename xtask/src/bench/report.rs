@@ -94,25 +94,17 @@ impl Report {
         for work in self.works() {
             let cells: Vec<String> = peers
                 .iter()
-                .map(|peer| self.ratio(work, peer).map_or_else(|| "-".to_owned(), |ratio| self.show(work, peer, ratio)))
+                .map(|peer| self.ratio(work, peer).map_or_else(|| "-".to_owned(), |spread| spread.show(2)))
                 .chain([demands(work), self.verdict(work)])
                 .collect();
             row(text, [work.title].into_iter().chain(cells.iter().map(String::as_str)));
         }
     }
 
-    /// What the gateway needs of what `peer` needs, each as in its quietest rounds: what disturbs a measurement makes it greater, never
-    /// less.
-    fn ratio(&self, work: &Work, peer: &str) -> Option<f64> {
-        let quiet = |subject: &str| Spread::of(&self.samples.series(work, subject)).map(|spread| spread.quiet);
-        Some(quiet(GATEWAY)? / quiet(peer)?)
-    }
-
-    /// A ratio, and between which values it was within single rounds.
-    fn show(&self, work: &Work, peer: &str, ratio: f64) -> String {
+    /// What the gateway needs of what `peer` needs, each round for itself.
+    fn ratio(&self, work: &Work, peer: &str) -> Option<Spread> {
         let (ours, theirs) = (self.samples.series(work, GATEWAY), self.samples.series(work, peer));
-        let rounds: Vec<f64> = ours.iter().zip(&theirs).map(|(our, their)| our / their).collect();
-        Spread::of(&rounds).map_or_else(|| "-".to_owned(), |rounds| rounds.show_around(ratio, 2))
+        Spread::of(&ours.iter().zip(&theirs).map(|(our, their)| our / their).collect::<Vec<_>>())
     }
 
     fn verdict(&self, work: &Work) -> String {
@@ -121,7 +113,7 @@ impl Report {
         }
         let ours = Spread::of(&self.samples.series(work, GATEWAY));
         let met = work.demands.iter().filter_map(|demand| match demand {
-            Demand::Share(peer, most) => self.ratio(work, peer).map(|ratio| ratio <= *most),
+            Demand::Share(peer, most) => self.ratio(work, peer).map(|ratio| ratio.median <= *most),
             Demand::AtMost(most) => ours.as_ref().map(|ours| ours.median <= *most),
             Demand::AtLeast(least) => ours.as_ref().map(|ours| ours.median >= *least),
         });
@@ -182,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_those_of_quiet_rounds_and_show_what_the_rounds_said() {
+    fn ratios_are_taken_round_by_round() {
         let mut report = Report::new("somewhere".to_owned(), vec!["tidegate 1".to_owned(), "nginx 2".to_owned()]);
         report.add(sample("tidegate", 0, 5.0));
         report.add(sample("nginx", 0, 10.0));
@@ -190,7 +182,7 @@ mod tests {
         report.add(sample("tidegate", 1, 9.0));
         let text = report.render();
         assert!(text.contains("| POST 10 KiB | us CPU | 2 of 2 | 7.0 [5.0-9.0] | 11.0 [10.0-12.0] |"), "{text}");
-        assert!(text.contains("| POST 10 KiB | 0.50 [0.50-0.75] | <= 0.80 nginx | met |"), "{text}");
+        assert!(text.contains("| POST 10 KiB | 0.62 [0.50-0.75] | <= 0.80 nginx | met |"), "{text}");
     }
     #[test]
     fn a_part_of_our_own_is_judged_alone() {

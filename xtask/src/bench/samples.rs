@@ -7,9 +7,8 @@ use super::work::Work;
 
 /// A calibration that is this share off the median of all says that the machine ran at another speed then.
 const UNSTEADY: f64 = 0.15;
-/// Somebody else's share of the proxy's CPU from which a measurement says little. To fall asleep and to wake up is nobody's work and
-/// takes up to half of it where load comes at a fixed rate.
-const CROWDED: f64 = 0.08;
+/// Somebody else's share of the proxy's CPU from which a measurement says little.
+const CROWDED: f64 = 0.05;
 
 /// One measurement.
 pub(crate) struct Sample {
@@ -102,11 +101,9 @@ impl Samples {
     }
 }
 
-/// Median, first quartile and extremes of a series.
+/// Median and extremes of a series.
 pub(crate) struct Spread {
     pub(crate) median: f64,
-    /// What was measured in quiet, where noise can only add.
-    pub(crate) quiet: f64,
     least: f64,
     most: f64,
 }
@@ -118,18 +115,12 @@ impl Spread {
         let middle = sorted.len() / 2;
         let upper = *sorted.get(middle)?;
         let lower = if sorted.len().is_multiple_of(2) { *sorted.get(middle - 1)? } else { upper };
-        let quiet = *sorted.get((sorted.len() - 1) / 4)?;
-        Some(Self { median: f64::midpoint(lower, upper), quiet, least: *sorted.first()?, most: *sorted.last()? })
+        Some(Self { median: f64::midpoint(lower, upper), least: *sorted.first()?, most: *sorted.last()? })
     }
 
     pub(crate) fn show(&self, digits: usize) -> String {
-        self.show_around(self.median, digits)
-    }
-
-    /// With another number than the median before the extremes.
-    pub(crate) fn show_around(&self, value: f64, digits: usize) -> String {
-        let Self { least, most, .. } = self;
-        format!("{value:.digits$} [{least:.digits$}-{most:.digits$}]")
+        let Self { median, least, most } = self;
+        format!("{median:.digits$} [{least:.digits$}-{most:.digits$}]")
     }
 }
 
