@@ -242,9 +242,7 @@ impl Fields {
     pub fn remove<'n>(&mut self, name: impl Into<NameRef<'n>>) -> bool {
         let name = name.into();
         let Some(store) = self.0.as_mut().filter(|store| store.may_have(name)) else { return false };
-        let before = store.entries.len();
-        store.retain(|entry, text| !entry.is(name, text));
-        store.entries.len() < before
+        store.retain(|entry, text| !entry.is(name, text))
     }
 
     /// Keeps the fields for which `keep` says so.

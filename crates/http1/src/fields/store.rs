@@ -57,14 +57,16 @@ impl Store {
         name.known.is_none_or(|known| self.present.contains(known))
     }
 
-    /// Keeps the entries for which `keep` says so, which is told the text that they lie in.
+    /// Keeps the entries for which `keep` says so, which is told the text that they lie in, and says whether any is gone.
     #[inline]
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Entry, &str) -> bool) {
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Entry, &str) -> bool) -> bool {
         let before = self.entries.len();
         self.entries.retain(|entry| keep(entry, &self.text));
-        if self.entries.len() < before {
+        let fewer = self.entries.len() < before;
+        if fewer {
             self.note_present();
         }
+        fewer
     }
 
     pub(super) fn note_present(&mut self) {
