@@ -1,4 +1,4 @@
-//! The project's own chores, as one program: `cargo xtask guard | instructions | bench | soak | release`.
+//! The project's own chores, as one program: `cargo xtask guard | instructions | bench | pair | soak | release`.
 #![expect(clippy::print_stdout, reason = "a program for people at a terminal")]
 #![expect(clippy::disallowed_methods, reason = "benches run on the real clock")]
 
@@ -34,6 +34,8 @@ enum Chore {
     Instructions(instructions::Options),
     /// Compares the gateway with nginx, HAProxy and Envoy: CPU per request, memory, latency, start
     Bench(bench::Options),
+    /// Tells which of two gateways needs less CPU for a small request, also where the machine is noisy
+    Pair(bench::pair::Options),
     /// Lets endpoints fail, or clients be slow, under load, and tells what others notice of it
     #[command(subcommand)]
     Soak(soak::Kind),
@@ -48,6 +50,7 @@ fn main() -> Result<()> {
         Chore::Documents => documents::run(&root),
         Chore::Instructions(options) => instructions::run(&root, &options),
         Chore::Bench(options) => bench::run(&root, &options),
+        Chore::Pair(options) => bench::pair::run(&root, &options),
         Chore::Soak(kind) => soak::run(&root, &kind),
         Chore::Release(options) => release::run(&root, &options),
     }

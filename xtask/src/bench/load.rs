@@ -129,7 +129,7 @@ fn each(fields: &[String]) -> impl Iterator<Item = &str> {
     fields.iter().flat_map(|field| ["-H", field])
 }
 
-fn wrk(url: &str, seconds: u32, fields: &[String], more: &[&str]) -> Result<Loaded> {
+pub(super) fn wrk(url: &str, seconds: u32, fields: &[String], more: &[&str]) -> Result<Loaded> {
     let duration = format!("-d{seconds}s");
     let mut command = process::pinned(process::LOAD, "wrk");
     let text = printed(command.args(["-t1", "-c64", &duration]).args(each(fields)).args(more).arg(url))?;

@@ -26,6 +26,7 @@ pub(crate) mod callers;
 pub(crate) mod install;
 pub(crate) mod load;
 pub(crate) mod machine;
+pub(crate) mod pair;
 mod part;
 pub(crate) mod process;
 mod report;
@@ -59,6 +60,21 @@ pub(crate) struct Options {
     gateway: Option<PathBuf>,
 }
 
+impl Options {
+    /// One round of small GETs, by nobody yet.
+    fn of_get(seconds: u32) -> Self {
+        Self {
+            rounds: 1,
+            seconds,
+            only: vec!["get".to_owned()],
+            subjects: Vec::new(),
+            write: false,
+            profile: "release".to_owned(),
+            gateway: None,
+        }
+    }
+}
+
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
     ensure!(machine::cpus()? >= 2, "a bench needs two CPUs: one for the proxy, one for load and backend");
     let bench = Bench::prepare(root, options)?;
@@ -82,13 +98,10 @@ pub(crate) fn train(root: &Path, gateway: &Path, seconds: u32) -> Result<()> {
     ensure!(machine::cpus()? >= 2, "training needs two CPUs: one for the gateway, one for load and backend");
     let works = work::ALL.iter().filter(|work| matches!(work.measure, Measure::Cpu(_) | Measure::Latency));
     let options = Options {
-        rounds: 1,
-        seconds,
         only: works.map(|work| work.key.to_owned()).collect(),
         subjects: vec![report::GATEWAY.to_owned()],
-        write: false,
-        profile: "release".to_owned(),
         gateway: Some(gateway.to_path_buf()),
+        ..Options::of_get(seconds)
     };
     let mut report = Report::new(machine::facts()?, Vec::new());
     Bench::prepare(root, &options)?.round(0, &mut report)?;

@@ -35,7 +35,7 @@ pub(crate) enum Mode {
 impl Mode {
     pub(crate) const ALL: [Self; 4] = [Self::Plain, Self::Log, Self::Limited, Self::Jwt];
 
-    fn marks(self) -> &'static [&'static str] {
+    pub(super) fn marks(self) -> &'static [&'static str] {
         match self {
             Self::Plain => &["#plain "],
             Self::Log => &["#log "],
@@ -160,8 +160,7 @@ impl Subject {
     }
 
     fn start_in(&self, mode: Mode, fields: &[String]) -> Result<(Running, Duration)> {
-        let request = request(fields);
-        if answers(&request) {
+        if answers(HTTP1, fields) {
             bail!("somebody else listens on {HTTP1}");
         }
         let mut command = process::pinned(self.kind.cpus, &self.program);
@@ -169,7 +168,7 @@ impl Subject {
         let began = Instant::now();
         let output = self.folder.join(format!("{}.out", self.name()));
         let mut background = Background::start(&mut command, &output)?;
-        while !answers(&request) {
+        while !answers(HTTP1, fields) {
             background.expect_alive().with_context(|| printed(&output))?;
             if began.elapsed() > Duration::from_secs(15) {
                 bail!("{} does not answer; it printed: {}", self.name(), printed(&output));
@@ -223,7 +222,7 @@ impl Running {
 }
 
 /// Uncomments the lines that have one of these marks, and fills in the folder.
-fn render(template: &str, marks: &[&str], folder: &str) -> String {
+pub(super) fn render(template: &str, marks: &[&str], folder: &str) -> String {
     let marks = marks.iter().filter(|mark| !mark.is_empty());
     marks.fold(template.to_owned(), |text, mark| text.replace(mark, "")).replace("@DIR@", folder)
 }
@@ -234,12 +233,13 @@ fn request(fields: &[String]) -> String {
     request + "\r\n"
 }
 
-/// Whether a request that goes through to the backend is answered.
-fn answers(request: &str) -> bool {
-    let Ok(mut socket) = TcpStream::connect(HTTP1) else { return false };
+/// Whether a request with these fields, that goes through to the backend, is answered there.
+pub(super) fn answers(address: &str, fields: &[String]) -> bool {
+    let Ok(mut socket) = TcpStream::connect(address) else { return false };
     let mut reply = Vec::new();
-    let asked =
-        socket.set_read_timeout(Some(Duration::from_secs(2))).and_then(|()| socket.write_all(request.as_bytes()));
+    let asked = socket
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .and_then(|()| socket.write_all(request(fields).as_bytes()));
     asked.and_then(|()| socket.read_to_end(&mut reply)).is_ok() && reply.starts_with(b"HTTP/1.1 200")
 }
 
