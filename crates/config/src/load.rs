@@ -10,6 +10,7 @@ use crate::include::Reading;
 use crate::problem::{Path, Problems, Segment};
 use crate::source::{Memory, Source};
 use crate::tree::{Node, Origin, Place};
+use crate::value::closest;
 use crate::vocabulary::Vocabulary;
 use crate::{env, later, merge, resolve};
 
@@ -122,12 +123,13 @@ fn mark_secrets(tree: &mut Node, vocabulary: &'static Vocabulary) -> Vec<Place> 
     places
 }
 
-/// Whether the path ends in these keys. The object may be an item of a list.
+/// Whether the path ends in these keys, the last of which may be misspelt: what is refused is shown too. The object may be an item
+/// of a list.
 fn ends_with(path: &Path, [object, key]: &[&str; 2]) -> bool {
     let [before @ .., Segment::Key(last)] = path.segments() else { return false };
     let keys = before.iter().rev().find_map(|segment| match segment {
         Segment::Key(key) => Some(key),
         Segment::Index(_) => None,
     });
-    **last == **key && keys.is_some_and(|found| **found == **object)
+    closest(last, [*key]).is_some() && keys.is_some_and(|found| **found == **object)
 }

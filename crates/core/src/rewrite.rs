@@ -85,12 +85,14 @@ pub fn host(rules: &Rewrite, facts: &Facts<'_>) -> Result<Option<String>, Reject
     Ok(Some(host))
 }
 
-/// Where a redirect leads: the value of `Location`. The client's query is kept unless the template has one of its own.
+/// Where a redirect leads: the value of `Location`. The client's query is kept unless the template has one of its own; a fragment comes
+/// last (RFC 3986, 3.5).
 pub fn location(to: &Template, facts: &Facts<'_>) -> String {
     let mut location = template::url(to, facts);
     if !facts.head.query.is_empty() && !to.source.contains('?') {
-        location.push('?');
-        location.push_str(facts.head.query);
+        let end = location.find('#').unwrap_or(location.len());
+        location.insert_str(end, facts.head.query);
+        location.insert(end, '?');
     }
     location
 }

@@ -52,7 +52,7 @@ pub(crate) struct ListenerFile {
     pub tls: Option<TlsFile>,
     /// Every connection begins with a PROXY protocol header, version 1 or 2, which names the client.
     pub proxy_protocol: Option<bool>,
-    /// Every request is redirected to https.
+    /// Every request is redirected to https (308): the same host and target, at port 443.
     pub http_to_https: Option<bool>,
 }
 

@@ -113,6 +113,7 @@ impl Resolver<'_> {
     fn matches(&mut self, file: Option<&MatchFile>, at: &Path, known: &Known<'_>) -> Match {
         let none = MatchFile::default();
         let file = file.unwrap_or(&none);
+        self.refuse_empty_lists(at, &["host", "methods", "client_ip", "listener"]);
         if file.path.is_some() && file.path_prefix.is_some() {
             let problem =
                 Problem::error(at.join("path_prefix"), "a route has a `path` or a `path_prefix`, not both").on_key();
@@ -143,6 +144,17 @@ impl Resolver<'_> {
         }
     }
 
+    /// Of an empty list, nothing can be any. It would be taken for the condition's absence, and open a route to everybody.
+    fn refuse_empty_lists(&mut self, at: &Path, keys: &[&str]) {
+        for key in keys {
+            let path = at.join(key);
+            if self.document.tree.find(&path).and_then(Node::as_list).is_some_and(<[Node]>::is_empty) {
+                let problem = Problem::error(path, format!("`{key}` is an empty list, which nothing can match"));
+                self.push(problem.help("name at least one, or leave the key out, so that it is no condition"));
+            }
+        }
+    }
+
     fn check_listener(&mut self, path: Path, name: &str, listeners: &[Listener]) {
         if listeners.is_empty() || listeners.iter().any(|listener| *listener.name == *name) {
             return;
@@ -156,6 +168,7 @@ impl Resolver<'_> {
 
     fn client_cert(&mut self, file: &ClientCertFile, path: &Path, listeners: &[Listener]) -> ClientCertMatch {
         let asks = |listener: &Listener| listener.tls.as_ref().is_some_and(|tls| tls.client_auth != ClientAuth::Off);
+        self.refuse_empty_lists(path, &["subject", "san"]);
         if file.subject.is_empty() && file.san.is_empty() && !self.is_excused(path) {
             self.push(
                 Problem::error(path.clone(), "`client_cert` says nothing about the certificate")

@@ -141,6 +141,7 @@ fn a_redirect_keeps_the_query_unless_it_has_its_own() {
     };
     assert_eq!(to("/api/{path.rest}", "GET /old/x/y?a=1"), "/api/x/y?a=1");
     assert_eq!(to("/api/{path.rest}", "GET /old"), "/api/");
+    assert_eq!(to("/docs/{path.rest}#part", "GET /old/x?a=1"), "/docs/x?a=1#part");
     assert_eq!(to("/api?was={request.path}", "GET /old/a%20b?x"), "/api?was=%2Fold%2Fa%2520b");
     assert_eq!(to("/api?{request.query}&new=1", "GET /old?a=1&b=2"), "/api?a=1&b=2&new=1");
     assert_eq!(to("https://{request.host}{request.path}", "GET http://shop.test/old/x?y"), "https://shop.test/old/x?y");
