@@ -2,6 +2,7 @@
 //! anybody, and nobody is trusted by default.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -17,7 +18,7 @@ pub struct Peer {
     pub port: u16,
     /// The same address, IPv4-mapped ones as IPv4.
     pub address: IpAddr,
-    /// The socket's other end is a trusted proxy.
+    /// The socket's other end is a trusted proxy; a request of an older connection asks again, see [`Self::as_seen_by`].
     pub trusted: bool,
     /// What the handshake said; `None` on plain connections.
     pub tls: Option<Arc<TlsFacts>>,
@@ -36,6 +37,14 @@ impl Peer {
         let trusted = trusted.contains(address);
         let text = address.to_string().into();
         Self { socket: socket.ip(), port: socket.port(), address, trusted, tls: None, listener, listener_port, text }
+    }
+
+    /// The same, trusted as these proxies say now: a connection may be older than they are, and all of one request must be judged by the
+    /// same ones.
+    #[must_use]
+    pub fn as_seen_by(self: Rc<Self>, proxies: &TrustedProxies) -> Rc<Self> {
+        let trusted = proxies.contains(self.address);
+        if trusted == self.trusted { self } else { Rc::new(Self { trusted, ..Self::clone(&self) }) }
     }
 
     /// The address as text.

@@ -114,6 +114,7 @@ impl Exchange {
         opening: Opening<'_>,
     ) -> Result<(), Rejection> {
         let Opening { trusted, request_id, random, now } = opening;
+        let peer = peer.as_seen_by(trusted);
         let name = &*request_id.header;
         self.request_id.choose((request_id.accept, peer.trusted), &head.fields, name, random);
         self.client = if peer.trusted { client_address(peer.address, trusted, &head.fields) } else { peer.address };
@@ -122,7 +123,18 @@ impl Exchange {
         self.head = head;
         self.body = body;
         self.peer = peer;
-        self.settle()
+        self.settle().inspect_err(|_| self.leave_as_asked())
+    }
+
+    /// A target that is refused is logged all the same: what is its query must be known as such, for credentials may be in it.
+    #[cold]
+    fn leave_as_asked(&mut self) {
+        let target = Target::of(&self.head.target);
+        self.path_length = target.path.len();
+        if target.authority.is_some() {
+            self.head.target =
+                target.query.map_or_else(|| target.path.to_owned(), |query| format!("{}?{query}", target.path));
+        }
     }
 
     /// Forgets everything about the request, keeps memory, and returns the head, for reuse. Only the peer stays until the next one.

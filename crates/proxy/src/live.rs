@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use http::{Method, StatusCode, Uri};
+use http::{Method, Uri};
 use tidegate_core::client::Peer;
 use tidegate_core::exchange::Exchange;
 use tidegate_core::policy::Chain;
@@ -58,6 +58,11 @@ impl<'e> Live<'e> {
         self.facts.code = Some(rejection.code);
         self.facts.cause.clone_from(&rejection.cause);
     }
+
+    /// Notes that the client left before there was an answer for it. Whatever was about to be refused, nobody was.
+    pub(crate) fn leave(&mut self, received: u64) {
+        self.facts = Facts { received, code: None, cause: None, end: None, ..std::mem::take(&mut self.facts) };
+    }
 }
 
 impl Drop for Live<'_> {
@@ -106,10 +111,11 @@ impl Drop for Live<'_> {
     }
 }
 
-/// Tells of a request that the codec refused, so that it never became an exchange.
-pub(crate) fn refused(worker: &Worker, peer: &Peer, status: StatusCode, code: &'static str, cause: &str) {
-    let unread = Unserved::unread(Version::Http11, code, cause);
-    unserved(worker, peer, &Unserved { status: status.as_u16(), ..unread });
+/// Tells of a request that the codec refused, so that it never became an exchange, by the id and with the body that the client got.
+pub(crate) fn refused(worker: &Worker, peer: &Peer, rejection: &Rejection, (request_id, body): (&str, &[u8])) {
+    let unread = Unserved::unread(Version::Http11, rejection.code, &rejection.detail);
+    let (status, sent) = (rejection.status().as_u16(), body.len() as u64);
+    unserved(worker, peer, &Unserved { request_id, status, sent, ..unread });
 }
 
 /// A request that never became an exchange, as far as it is known.
@@ -121,6 +127,8 @@ pub(crate) struct Unserved<'a> {
     pub(crate) request_id: &'a str,
     /// 0 where none was sent.
     pub(crate) status: u16,
+    /// Bytes of the answer's body.
+    pub(crate) sent: u64,
     pub(crate) code: &'static str,
     pub(crate) cause: &'a str,
 }
@@ -128,7 +136,7 @@ pub(crate) struct Unserved<'a> {
 impl<'a> Unserved<'a> {
     /// One of which nothing was read.
     pub(crate) fn unread(version: Version, code: &'static str, cause: &'a str) -> Self {
-        Self { version, method: &Method::GET, host: "", path: "", request_id: "", status: 0, code, cause }
+        Self { version, method: &Method::GET, host: "", path: "", request_id: "", status: 0, sent: 0, code, cause }
     }
 
     /// What it asked for. What follows a `?` may hold credentials of any name, and nobody has looked.
@@ -160,7 +168,7 @@ pub(crate) fn unserved(worker: &Worker, peer: &Peer, request: &Unserved<'_>) {
             request_id: request.request_id,
             status: request.status,
             received: 0,
-            sent: 0,
+            sent: request.sent,
             started: now,
             duration: Duration::ZERO,
             upstream: None,

@@ -102,14 +102,19 @@ fn adopt(
     worker.adopt(Arc::clone(snapshot));
     let wanted: Vec<_> = sockets.iter().map(|socket| socket.key.clone()).collect();
     let gone: Vec<_> = accepting.keys().filter(|key| !wanted.contains(key)).cloned().collect();
+    let mut has_closed = !gone.is_empty();
     for key in gone {
         if let Some(closing) = accepting.remove(&key) {
             close(worker, &closing);
         }
     }
     for socket in sockets {
-        let Some(door) = Door::of(worker, snapshot, &socket.listener, socket.port) else { continue };
-        if let Some(open) = accepting.get(&socket.key) {
+        let open = accepting.get(&socket.key);
+        let before = open.map(|open| Rc::clone(&open.door.borrow()));
+        let named = (&*socket.listener, socket.port);
+        let Some(door) = Door::of(worker, snapshot, named, before.as_deref()) else { continue };
+        has_closed |= before.is_some_and(|before| before.is_closed());
+        if let Some(open) = open {
             *open.door.borrow_mut() = door;
         } else {
             match listen(worker, socket.accepts, door) {
@@ -119,6 +124,9 @@ fn adopt(
                 Err(error) => tracing::error!(address = %socket.key.0, "a socket could not be listened on: {error}"),
             }
         }
+    }
+    if has_closed {
+        worker.wake_connections();
     }
 }
 
@@ -131,7 +139,9 @@ fn listen(worker: &Rc<Worker>, socket: std::net::TcpListener, door: Rc<Door>) ->
 }
 
 fn close(worker: &Rc<Worker>, closing: &Accepting) {
-    accept::take_queued(worker, &closing.socket, &closing.door.borrow());
+    let door = closing.door.borrow();
+    accept::take_queued(worker, &closing.socket, &door);
+    door.close();
 }
 
 /// Ends all connections as soon as they can end; returns how many had to be cut off.

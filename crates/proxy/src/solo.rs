@@ -104,7 +104,7 @@ impl Solo {
         let (near, far) = tokio::io::duplex(256 * 1024);
         let worker = Rc::clone(&self.worker);
         let local = worker.local();
-        let door = accept::Door::of(&worker, &local.snapshot, listener, 443)?;
+        let door = accept::Door::of(&worker, &local.snapshot, (listener, 443), None)?;
         let place = worker.connections.enter(local.snapshot.config.server.limits.connections).ok()?;
         drop(local);
         spawn_local(async move {
@@ -140,7 +140,7 @@ impl Solo {
 
     fn session(&self, peer: Peer) -> Rc<Session> {
         let cells = self.worker.shard.listener(&peer.listener);
-        Rc::new(Session { peer: Rc::new(peer), redirects: false, name_bound: false, cells })
+        Rc::new(Session { peer: Rc::new(peer), redirects: false, name_bound: false, closed: Rc::default(), cells })
     }
 }
 

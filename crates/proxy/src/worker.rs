@@ -191,6 +191,11 @@ impl Worker {
     /// Lets every connection end as soon as it can.
     pub(crate) fn drain(&self) {
         self.draining.set(true);
+        self.wake_connections();
+    }
+
+    /// Lets every connection look whether it should end.
+    pub(crate) fn wake_connections(&self) {
         for waker in self.tasks.borrow().values() {
             waker.wake_by_ref();
         }

@@ -356,12 +356,14 @@ fn a_client_that_leaves_in_the_middle_of_a_reply_cancels_the_work_upstream() {
 #[test]
 fn a_client_that_leaves_in_the_middle_of_its_upload_leaves_no_whole_request_behind() {
     let backend = Backend::echo();
-    let gateway = Gateway::run(&forward(backend.address()));
+    let gateway = Gateway::run(&format!("log: {{ access: on }}\n{}", forward(backend.address())));
+    let mut number = 0;
     for head in ["Content-Length: 100\r\n\r\nhalf", "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"] {
         for reset in [false, true] {
             let before = backend.connections();
             let mut client = gateway.connect();
-            client.send(format!("POST / HTTP/1.1\r\nHost: a\r\n{head}"));
+            number += 1;
+            client.send(format!("POST /{number} HTTP/1.1\r\nHost: a\r\n{head}"));
             backend.wait_connections(before + 1);
             if reset {
                 client.reset();
@@ -369,6 +371,10 @@ fn a_client_that_leaves_in_the_middle_of_its_upload_leaves_no_whole_request_behi
                 drop(client);
             }
             backend.wait_all_closed();
+            let path = format!("/{number}");
+            let line = gateway.access_line("the request", |line| line["path"] == path.as_str());
+            assert_eq!((line["status"].as_u64(), line["end"].as_str()), (Some(0), Some("client_gone")), "{line}");
+            assert!(line["received"] == 4 && line.get("code").is_none(), "{line}");
         }
     }
     assert!(backend.requests().is_empty(), "{:?}", backend.requests());

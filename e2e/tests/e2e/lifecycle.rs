@@ -173,6 +173,32 @@ fn connections_survive_a_reload_and_listeners_come_and_go() {
     gateway.wait_metric("tidegate_config_revision", &[], |n| n >= 3);
     assert_eq!(client.get("/").text(), "three");
     assert_eq!(gateway.get("/").text(), "three", "and the port is still the same");
+    assert_eq!(extra.rest(), b"", "connections of the other one end");
+}
+
+#[test]
+fn connections_of_a_listener_that_has_changed_end_with_what_they_carry() {
+    let gate = Gate::new();
+    let opened = gate.clone();
+    let backend = Backend::scripted(move |conn| {
+        conn.request();
+        opened.wait();
+        conn.send(ok("late"));
+    });
+    let with = |more: &str| {
+        let listener = format!("{{ name: default, host: 127.0.0.1, port: 0{more} }}");
+        format!("server: {{ workers: 1, listeners: [{listener}] }}\n{}", forward(backend.address()))
+    };
+    let gateway = Gateway::run(&with(""));
+    let (mut idle, mut busy) = (gateway.connect(), gateway.connect());
+    busy.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    backend.wait_requests(1);
+    gateway.reload(&with(", http_to_https: on"));
+    assert_eq!(idle.rest(), b"");
+    gate.open();
+    let reply = busy.reply();
+    assert_eq!((reply.text(), reply.field("connection")), ("late".to_owned(), Some("close")));
+    assert_eq!(gateway.get("/").status(), 308);
 }
 
 #[test]

@@ -83,6 +83,39 @@ fn secrets_do_not_reach_the_log() {
 }
 
 #[test]
+fn secrets_of_a_target_that_is_refused_do_not_reach_the_log() {
+    let gateway = Gateway::run(&format!("log: {{ access: on }}\n{}", forward(Backend::labelled("fine").address())));
+    for (target, path) in [
+        ("/a%2fb?token=hunter2&n=1", "/a%2fb"),
+        ("/a%zz?token=hunter2&n=2", "/a%zz"),
+        ("/../../up?token=hunter2&n=3", "/../../up"),
+        ("http://other/a%2fc?token=hunter2&n=4", "/a%2fc"),
+        ("http://other?token=hunter2&n=5", ""),
+    ] {
+        gateway.connect().send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")).reply();
+        let number = target.split('=').next_back();
+        let of_it = |line: &Value| line["query"].as_str().is_some_and(|query| query.split('=').next_back() == number);
+        let line = gateway.access_line(target, of_it);
+        assert_eq!((line["status"].as_u64(), line["path"].as_str()), (Some(400), Some(path)), "{line}");
+    }
+    assert!(!gateway.shown().contains("hunter2"), "{}", gateway.shown());
+}
+
+#[test]
+fn what_is_no_request_is_found_in_the_log_by_the_id_that_the_client_got() {
+    let gateway = Gateway::run(&format!("log: {{ access: on }}\n{}", forward(Backend::labelled("fine").address())));
+    let reply = gateway.connect().send("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n").reply();
+    let told = reply.json();
+    let line = gateway.access_line("the refusal", |line| line["request_id"] == told["request_id"]);
+    assert_eq!(reply.field("x-request-id"), told["request_id"].as_str());
+    assert_eq!(
+        (line["status"].as_u64(), line["sent"].as_u64()),
+        (Some(400), Some(reply.text().len() as u64)),
+        "{line}"
+    );
+}
+
+#[test]
 fn a_client_cannot_write_its_own_lines_into_the_log() {
     let backend = Backend::labelled("fine");
     let gateway = Gateway::run(&format!(

@@ -203,6 +203,27 @@ fn trusted_proxies_are_walked_from_the_right() {
 }
 
 #[test]
+fn a_reload_says_whom_to_trust_on_open_connections_too() {
+    let backend = Backend::echo();
+    let with =
+        |trusted: &str| format!("server: {{ host: 127.0.0.1, port: 0{trusted} }}\n{}", forward(backend.address()));
+    let (trusting, wary) = (with(", trusted_proxies: [127.0.0.0/8]"), with(""));
+    let gateway = Gateway::run(&trusting);
+    let mut client = gateway.connect();
+    let mut told = || {
+        let claims = "X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: told.example\r\n";
+        let told = client.get_with("/", claims).json();
+        ["x-forwarded-for", "x-real-ip", "x-forwarded-proto"].map(|name| fields(&told, name).join(""))
+    };
+    let (believed, overwritten) = (["6.6.6.6, 127.0.0.1", "6.6.6.6", "https"], ["127.0.0.1", "127.0.0.1", "http"]);
+    assert_eq!(told(), believed);
+    gateway.reload(&wary);
+    assert_eq!(told(), overwritten);
+    gateway.reload(&trusting);
+    assert_eq!(told(), believed);
+}
+
+#[test]
 fn a_request_id_is_made_and_echoed_to_both_sides() {
     let backend = Backend::echo();
     let gateway = Gateway::run(&forward(backend.address()));

@@ -18,6 +18,12 @@ const CREDIT_PER_SECOND: u32 = 10;
 /// frame may answer with two window updates and a ping.
 const CREDIT_PER_USEFUL_FRAME: u32 = 3;
 
+/// Bytes of bodies sent for which one window update more costs nothing. When to give room back is the receiver's business (RFC 9113,
+/// 6.9.1): Go does it for every 4 KiB that are read, of the stream and of the connection.
+const BYTES_PER_UPDATE: u32 = 256;
+/// Window updates that can be saved up: what was sent may be read, and room given back, long after.
+const UPDATES: u32 = 32 * 1024;
+
 /// Requests that a client may abandon as soon as they are made, and the most that can be saved up.
 const ABANDONED: u32 = 200;
 /// Earned by every second.
@@ -29,6 +35,8 @@ pub(crate) struct Meter {
     inbound: Cell<Scan>,
     outbound: Cell<Scan>,
     credit: Bucket,
+    /// Window updates that are free.
+    updates: Cell<u32>,
     abandoned: Bucket,
     /// A header block has begun and not ended.
     in_header_block: Cell<bool>,
@@ -88,6 +96,7 @@ impl Meter {
             inbound: Cell::new(Scan::after(preface)),
             outbound: Cell::default(),
             credit: Bucket::new(CREDIT, CREDIT_PER_SECOND, now),
+            updates: Cell::default(),
             abandoned: Bucket::new(ABANDONED, ABANDONED_PER_SECOND, now),
             in_header_block: Cell::new(false),
             unserved: RefCell::default(),
@@ -144,6 +153,7 @@ impl Meter {
             }
             DATA if frame.length > 0 => self.credit.earn(CREDIT_PER_USEFUL_FRAME),
             DATA if frame.flags & END_STREAM != 0 => {}
+            WINDOW_UPDATE if self.updates.get() > 0 => self.updates.set(self.updates.get() - 1),
             _ => self.credit.pay(1),
         }
     }
@@ -159,6 +169,9 @@ impl Meter {
             }
             if matches!(frame.kind, HEADERS | DATA) {
                 self.credit.earn(CREDIT_PER_USEFUL_FRAME);
+            }
+            if frame.kind == DATA {
+                self.updates.set(UPDATES.min(self.updates.get() + frame.length / BYTES_PER_UPDATE));
             }
         });
         self.outbound.set(scan);
@@ -204,6 +217,7 @@ impl Bucket {
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
@@ -294,7 +308,6 @@ mod tests {
     use super::*;
 
     const PING: u8 = 6;
-    const WINDOW_UPDATE: u8 = 8;
 
     fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
         frame_on(1, kind, flags, payload)
@@ -359,6 +372,28 @@ mod tests {
             meter.read(&frame(PING, 0, 8));
         }
         assert!(!meter.is_exhausted(&clock));
+    }
+
+    #[test]
+    fn room_may_be_given_back_in_small_parts_and_late() {
+        let (meter, clock, _) = meter();
+        for _ in 0..10 * CREDIT {
+            meter.wrote(&frame(DATA, 0, 16 * 1024));
+            // As Go does: of the stream and of the connection, for each 4 KiB.
+            (0..2 * 4).for_each(|_| meter.read(&frame(WINDOW_UPDATE, 0, 4)));
+            assert!(!meter.is_exhausted(&clock));
+        }
+        (0..4 * CREDIT).for_each(|_| meter.read(&frame(WINDOW_UPDATE, 0, 4)));
+        assert!(!meter.is_exhausted(&clock), "what was sent last is read later");
+        (0..UPDATES).for_each(|_| meter.read(&frame(WINDOW_UPDATE, 0, 4)));
+        assert!(meter.is_exhausted(&clock), "more than was ever sent");
+    }
+
+    #[test]
+    fn window_updates_for_nothing_use_the_credit_up() {
+        let (meter, clock, _) = meter();
+        (0..=CREDIT).for_each(|_| meter.read(&frame(WINDOW_UPDATE, 0, 4)));
+        assert!(meter.is_exhausted(&clock));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The connection under `h2`. That crate writes every frame with a body on its own; here frames are gathered and written
 //! once its turn is over. It also lets the meter see every byte.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -21,6 +21,8 @@ const KEPT: usize = 4 * 1024;
 pub(crate) struct Wire {
     io: RefCell<Rewind>,
     out: RefCell<Gathered>,
+    /// Bytes that the connection took.
+    taken: Cell<u64>,
     /// `None` towards endpoints, which are trusted more than clients.
     meter: Option<Rc<Meter>>,
 }
@@ -33,12 +35,27 @@ struct Gathered {
 
 impl Wire {
     pub(crate) fn new(io: Rewind, meter: Option<&Rc<Meter>>) -> Rc<Self> {
-        Rc::new(Self { io: RefCell::new(io), out: RefCell::default(), meter: meter.map(Rc::clone) })
+        let (out, taken) = Default::default();
+        Rc::new(Self { io: RefCell::new(io), out, taken, meter: meter.map(Rc::clone) })
     }
 
     /// What `h2` reads and writes.
     pub(crate) fn end(this: &Rc<Self>) -> End {
         End(Rc::clone(this))
+    }
+
+    /// After [`Self::poll_flush`]: whether something waits because the peer takes no more. `h2` may then hold more of it.
+    pub(crate) fn is_blocked(&self) -> bool {
+        !self.out.borrow().bytes.is_empty()
+    }
+
+    /// Bytes that the connection took since it was made.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken.get()
+    }
+
+    fn took(&self, bytes: usize) {
+        self.taken.set(self.taken.get() + bytes as u64);
     }
 
     /// Writes what was gathered. To be called whenever `h2` has had its turn, for its own flushing does nothing.
@@ -51,7 +68,10 @@ impl Wire {
         while let Some(rest) = out.bytes.get(out.written..).filter(|rest| !rest.is_empty()) {
             match ready!(Pin::new(&mut *io).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => out.written += written,
+                written => {
+                    out.written += written;
+                    self.took(written);
+                }
             }
         }
         out.written = 0;
@@ -114,8 +134,13 @@ impl AsyncWrite for End {
         let total = slices.iter().map(|slice| slice.len()).sum();
         ready!(wire.poll_room(total, cx))?;
         let gathers = wire.fits(total);
-        let taken =
-            if gathers { total } else { ready!(Pin::new(&mut *wire.io.borrow_mut()).poll_write_vectored(cx, slices))? };
+        let taken = if gathers {
+            total
+        } else {
+            let taken = ready!(Pin::new(&mut *wire.io.borrow_mut()).poll_write_vectored(cx, slices))?;
+            wire.took(taken);
+            taken
+        };
         let mut left = taken;
         for slice in slices {
             let part = slice.get(..left.min(slice.len())).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Accepting connections and finding out what they speak: the PROXY header, TLS, and HTTP/1 or HTTP/2.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -29,26 +30,65 @@ use crate::worker::Worker;
 /// Out of descriptors: how long accepting stops, so that connections can end.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What a listener's connections have in common. A reload makes a new one; open connections keep theirs.
+/// What a listener's connections have in common. A reload makes a new one; open connections keep theirs, and end with the exchange that
+/// they carry if it says something else.
 pub(crate) struct Door {
     pub(crate) listener: config::Listener,
     pub(crate) tls: Option<Arc<ServerConfig>>,
     pub(crate) cells: Arc<ListenerCells>,
     /// The port that was bound.
     pub(crate) port: u16,
+    /// Its listener is gone, or is another one now. A door that says the same as the one before shares it.
+    closed: Rc<Cell<bool>>,
 }
 
 impl Door {
-    /// That of the listener of this name, if there is one.
-    pub(crate) fn of(worker: &Worker, snapshot: &Snapshot, listener: &str, port: u16) -> Option<Rc<Self>> {
+    /// That of the listener of this name, if there is one. It takes the place of `before` on the same socket.
+    pub(crate) fn of(
+        worker: &Worker,
+        snapshot: &Snapshot,
+        (listener, port): (&str, u16),
+        before: Option<&Self>,
+    ) -> Option<Rc<Self>> {
         let listener = snapshot.config.server.listeners.iter().find(|known| *known.name == *listener)?;
+        let (same, other) = match before {
+            Some(before) if promises_the_same(&before.listener, listener) => (Some(before), None),
+            before => (None, before),
+        };
+        if let Some(other) = other {
+            other.close();
+        }
         Some(Rc::new(Self {
             listener: listener.clone(),
             tls: snapshot.tls.get(&listener.name).map(Arc::clone),
             cells: worker.shard.listener(&listener.name),
             port,
+            closed: same.map(|same| Rc::clone(&same.closed)).unwrap_or_default(),
         }))
     }
+
+    /// Whether its connections should end.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// Lets its connections end, once they are woken.
+    pub(crate) fn close(&self) {
+        self.closed.set(true);
+    }
+}
+
+/// Whether the connections of the one could be those of the other. A new certificate is no reason to end one.
+fn promises_the_same(one: &config::Listener, other: &config::Listener) -> bool {
+    let promise = |listener: &config::Listener| {
+        let config::Listener { name, addresses: _, tls, proxy_protocol, http_to_https, at: _ } = listener;
+        let tls = tls.as_ref().map(|tls| {
+            let config::ListenerTls { certificates: _, min_version, client_ca, client_auth } = &**tls;
+            (*min_version, client_ca.as_ref().map(|authorities| Arc::clone(&authorities.bytes)), *client_auth)
+        });
+        (Arc::clone(name), tls, *proxy_protocol, *http_to_https)
+    };
+    promise(one) == promise(other)
 }
 
 /// Accepts until the task is dropped. `door` is asked anew for every connection.
@@ -205,6 +245,7 @@ fn session(worker: &Worker, source: SocketAddr, door: &Door, facts: Option<TlsFa
         peer: Rc::new(peer),
         redirects: door.listener.http_to_https,
         name_bound: auth != ClientAuth::Off,
+        closed: Rc::clone(&door.closed),
         cells: Arc::clone(&door.cells),
     })
 }
@@ -232,7 +273,7 @@ async fn speaks(
         if let Some(is_http2) = is_http2 {
             return Some(Arrived { io, early, session, since, is_http2 });
         }
-        let read = std::future::poll_fn(|cx| poll_first_bytes(worker, &mut io, &mut early, cx));
+        let read = std::future::poll_fn(|cx| poll_first_bytes(worker, &session, (&mut io, &mut early), cx));
         let read = until(&worker.clock, deadline, read);
         match read.await {
             Some(Ok(read)) if read > 0 => {}
@@ -245,11 +286,11 @@ async fn speaks(
     }
 }
 
-/// A connection that has not said anything yet holds no buffer, and is not waited for once the worker drains.
+/// A connection that has not said anything yet holds no buffer, and is not waited for once it should end.
 fn poll_first_bytes(
     worker: &Worker,
-    io: &mut Io,
-    early: &mut BytesMut,
+    session: &Session,
+    (io, early): (&mut Io, &mut BytesMut),
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
     if early.capacity() == 0 {
@@ -260,7 +301,7 @@ fn poll_first_bytes(
         return read;
     }
     worker.buffers.put(std::mem::take(early));
-    if worker.is_draining() { Poll::Ready(Ok(0)) } else { Poll::Pending }
+    if session.is_leaving(worker) { Poll::Ready(Ok(0)) } else { Poll::Pending }
 }
 
 /// The client that a PROXY header names, if any.

@@ -92,7 +92,7 @@ impl Connection {
             let rules = HeadRules {
                 limits: &local.snapshot.limits,
                 timeouts: &local.snapshot.config.server.timeouts,
-                leave: self.worker.is_draining() && !waiting.first,
+                leave: self.session.is_leaving(&self.worker),
             };
             self.wire.borrow_mut().poll_head(cx, &mut waiting, &mut head, &rules)
         });
@@ -123,6 +123,8 @@ impl Connection {
     async fn refuse(&self, rejection: &Rejection) {
         let id = RequestId::new(self.worker.random());
         let (mut fields, body) = rejection.render(id.as_str(), None);
+        // Cannot fail: the name is checked by the configuration, the value was just made.
+        fields.append(&self.worker.local().snapshot.request_id, id.as_str().as_bytes()).ok();
         fields.append_text(Known::Date, &self.worker.date()).ok();
         let head = ResponseHead { status: rejection.status(), fields, ..ResponseHead::default() };
         {
@@ -131,7 +133,7 @@ impl Connection {
             encode_head(out, &head, Framing::Length(body.len() as u64), false, Connecting::Close);
             out.extend_from_slice(&body);
         }
-        live::refused(&self.worker, &self.session.peer, rejection.status(), rejection.code, &rejection.detail);
+        live::refused(&self.worker, &self.session.peer, rejection, (id.as_str(), &body));
         if self.flush().await {
             // Nobody knows what else the client sends.
             self.linger(true).await;
@@ -149,12 +151,16 @@ impl Connection {
         let body = self.body(framing, expects_continue);
         let (version, is_head) = (head.version, head.method == Method::HEAD);
         let (mut live, opened) = serve::open(&self.worker, &self.session, exchange, (head, body), began);
-        let Some(mut answer) = self.answer(&mut live, opened, version).await else { return false };
+        let Some(mut answer) = self.answer(&mut live, opened, version).await else {
+            live.leave(self.wire.borrow().received());
+            return false;
+        };
         if answer.tunnel.is_some() {
             self.switch(&mut live, answer).await;
             return false;
         }
-        let keep_alive = keep_alive && !answer.close && !self.worker.is_draining() && !self.must_close(&answer);
+        let keep_alive =
+            keep_alive && !answer.close && !self.session.is_leaving(&self.worker) && !self.must_close(&answer);
         let mut written = self.write(&mut live, &mut answer, (version, is_head), keep_alive).await;
         if let Written::Unsent(error) = written.0 {
             self.wire.borrow_mut().outbox.clear();
@@ -218,7 +224,7 @@ impl Connection {
         };
         let mut serving = pin!(serve::serve(live, opened, Means { alarm: &alarm, interim: &interim }));
         poll_fn(|cx| match serving.as_mut().poll(cx) {
-            Poll::Ready(answered) => Poll::Ready(Some(answered)),
+            Poll::Ready(answered) => Poll::Ready(Some(answered).filter(|_| !self.wire.borrow().was_left())),
             Poll::Pending => {
                 let mut wire = self.wire.borrow_mut();
                 let mut wrote = 0;

@@ -2,6 +2,8 @@
 //! the `h2` crate's; what a client may cost is decided here.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -23,6 +25,7 @@ use crate::http2::meter::{Meter, Refusal};
 use crate::http2::wire::{End, Wire};
 use crate::io::{Io, Rewind};
 use crate::live::Unserved;
+use crate::pace::Pace;
 use crate::tasks::spawn_local;
 use crate::telemetry::{LetGo, RefusedStream};
 use crate::worker::Worker;
@@ -53,15 +56,22 @@ pub(crate) async fn serve(worker: Rc<Worker>, session: Rc<Session>, io: Io, earl
     let limits = worker.local().snapshot.config.server.limits;
     let meter = Meter::new(PREFACE.len(), worker.clock.now());
     let wire = Wire::new(Rewind::new(early, io), Some(&meter));
-    let handshake = builder(&limits).handshake(Wire::end(&wire));
-    match until(&worker.clock, since + worker.timeouts().header, handshake).await {
-        Some(Ok(h2)) => {
+    let mut handshake = pin!(builder(&limits).handshake(Wire::end(&wire)));
+    let opened = std::future::poll_fn(|cx| match handshake.as_mut().poll(cx) {
+        Poll::Ready(opened) => Poll::Ready(Some(opened)),
+        // Who has said nothing yet is not waited for.
+        Poll::Pending if session.is_leaving(&worker) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    });
+    match until(&worker.clock, since + worker.timeouts().header, opened).await {
+        Some(Some(Ok(h2))) => {
             let shared =
                 Rc::new(Shared { worker, session, meter, streams: Cell::default(), waker: RefCell::default() });
             let mut connection = Connection::new(h2, wire, shared, most_streams(&limits));
             std::future::poll_fn(|cx| connection.poll(cx)).await;
         }
-        Some(Err(error)) => note_end(&session, &error),
+        Some(Some(Err(error))) => note_end(&session, &error),
+        Some(None) => {}
         None => session.cells.let_go(LetGo::Header),
     }
 }
@@ -102,12 +112,20 @@ struct Connection {
     alarm: Alarm,
     idle_since: Instant,
     was_busy: bool,
+    last: Last,
     /// When a header block began that has not ended since.
     block_since: Option<Instant>,
     /// The client was told that no more streams are served.
     leaving: bool,
     /// The client was told to calm down, and the connection ends.
     calmed: bool,
+}
+
+/// What no stream waits for any more: replies are written for their streams once `h2` has them, and it may hold them for long.
+struct Last {
+    alarm: Alarm,
+    pace: Pace,
+    taken: u64,
 }
 
 impl Connection {
@@ -119,6 +137,7 @@ impl Connection {
             alarm: Alarm::new(&shared.worker.clock),
             idle_since: shared.worker.clock.now(),
             was_busy: false,
+            last: Last { alarm: Alarm::new(&shared.worker.clock), pace: Pace::default(), taken: 0 },
             block_since: None,
             leaving: false,
             calmed: false,
@@ -128,7 +147,7 @@ impl Connection {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.shared.waker.replace(Some(cx.waker().clone()));
-        if self.shared.worker.is_draining() {
+        if self.shared.session.is_leaving(&self.shared.worker) {
             self.leave();
         }
         if self.poll_h2(cx).is_ready() {
@@ -212,10 +231,29 @@ impl Connection {
         }
     }
 
+    /// Waits for a client that has to take the last replies: ready once it took too long.
+    fn poll_last(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Last { alarm, pace, taken } = &mut self.last;
+        let worker = &self.shared.worker;
+        let moved = self.wire.taken() - std::mem::replace(taken, self.wire.taken());
+        if moved > 0 {
+            pace.moved(usize::try_from(moved).unwrap_or(usize::MAX), &worker.clock);
+        }
+        pace.poll_late(worker.write_patience(false), &worker.clock, alarm, cx)
+    }
+
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let served = self.shared.streams.get() == 0;
+        let writes = served && self.wire.is_blocked();
+        if !writes {
+            self.last.pace = Pace::default();
+        } else if !self.calmed && self.poll_last(cx).is_ready() {
+            self.shared.session.cells.let_go(LetGo::WriteIdle);
+            return Poll::Ready(());
+        }
         let clock = &self.shared.worker.clock;
         let timeouts = self.shared.worker.timeouts();
-        let busy = self.shared.streams.get() > 0;
+        let busy = !served || writes;
         if self.was_busy && !busy {
             self.idle_since = clock.now();
         }

@@ -14,6 +14,7 @@ pub(crate) mod wire;
 pub(crate) mod writing;
 mod x509;
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use tidegate_core::rejection::{Rejection, RejectionKind};
 
 pub(crate) use self::attendant::Attendants;
 use crate::telemetry::ListenerCells;
+use crate::worker::Worker;
 
 /// A client connection: who is there, and what its listener demands.
 pub(crate) struct Session {
@@ -31,10 +33,18 @@ pub(crate) struct Session {
     pub(crate) redirects: bool,
     /// The listener asks for client certificates, so a name other than the handshake's may be under another policy.
     pub(crate) name_bound: bool,
+    /// Its listener is gone, or is another one now.
+    pub(crate) closed: Rc<Cell<bool>>,
     pub(crate) cells: Arc<ListenerCells>,
 }
 
 impl Session {
+    /// True once the connection should end with the exchange that it carries.
+    #[inline]
+    pub(crate) fn is_leaving(&self, worker: &Worker) -> bool {
+        worker.is_draining() || self.closed.get()
+    }
+
     /// What was agreed on in the handshake holds for one name only where certificates are asked for (RFC 9110, 15.5.20).
     pub(crate) fn admits(&self, exchange: &Exchange) -> Result<(), Rejection> {
         let name = self.peer.tls.as_ref().and_then(|tls| tls.server_name.as_deref());

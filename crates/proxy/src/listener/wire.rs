@@ -76,7 +76,7 @@ pub(crate) struct AwaitHead {
 pub(crate) struct HeadRules<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) timeouts: &'a ServerTimeouts,
-    /// Between two requests the connection ends.
+    /// Where nothing of a request has come, the connection ends.
     pub(crate) leave: bool,
 }
 
@@ -187,6 +187,11 @@ impl Wire {
         let late = body.failed == Some(BodyError::ClientTooSlow);
         let below_rate = body.pace.is_below_rate(body.patience, &self.clock);
         late.then_some(if below_rate { LetGo::MinRate } else { LetGo::BodyIdle })
+    }
+
+    /// The client left before the end of its request: nobody is there to be answered.
+    pub(crate) fn was_left(&self) -> bool {
+        self.body.failed == Some(BodyError::ClientGone)
     }
 
     /// Watches for a client that leaves while its reply is awaited. What it sends meanwhile is kept for later.

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tidegate_config::config;
+use tidegate_config::config::{self, UpstreamProtocol};
 use tidegate_core::balance::Pick;
 use tidegate_core::body::{Body, Recording};
 use tidegate_core::clock::Clock;
@@ -146,7 +146,7 @@ impl Service {
 
     async fn tries(&self, attempt: &mut Attempt<'_>, tried: &mut Tried, mut trail: Trail) -> Result<Reply, Failure> {
         let repeatable = repeatable(attempt);
-        let keep = worth_keeping(attempt).filter(|_| repeatable);
+        let keep = worth_keeping(attempt).filter(|_| repeatable || self.may_disown());
         let spare = Spare::of(&mut attempt.body, keep);
         loop {
             let (seen, mut ticket) = self.choose(attempt, &trail)?;
@@ -184,6 +184,16 @@ impl Service {
                 Box::pin(pause(attempt.clock, again)).await;
                 trail.now = attempt.clock.now();
             }
+        }
+    }
+
+    /// Whether an endpoint may say of a request, after it took a part of its body, that it has not looked at it: any method may be sent
+    /// again then (RFC 9113, 8.7).
+    fn may_disown(&self) -> bool {
+        match self.plan.config.protocol {
+            UpstreamProtocol::Http1 => false,
+            UpstreamProtocol::Http2 => true,
+            UpstreamProtocol::Auto => self.plan.tls.is_some(),
         }
     }
 

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use h2::Reason;
 use http::{HeaderMap, Request, Response};
 
-use crate::http2_parties::{Client, Endpoint, Frames, answer, text, whole};
-use crate::world::{PLAIN, settle, tell};
+use crate::http2_parties::{Client, Endpoint, Frames, answer, split, text, whole};
+use crate::world::{PLAIN, World, settle, tell};
 
 const HTTP_2: &str = "
 services: { one: { url: http://one.test:80, protocol: http2, retry: off } }
@@ -18,7 +18,9 @@ routes: [{ match: { path_prefix: / }, service: one, timeout: off }]
 const PONG: &str = "routes: [{ match: { path_prefix: / }, respond: { status: 200, body: pong } }]";
 
 const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 /// `GET http://a/`, from HPACK's static table.
@@ -205,6 +207,54 @@ fn draining_lets_streams_end_and_takes_no_more() {
     });
 }
 
+/// A client that asks for twenty replies of 30,000 bytes, has room for all of them, and reads nothing: they are more than a connection
+/// takes, though each is little enough to wait inside `h2`.
+async fn asks_for_much(world: &World) -> Frames {
+    let mut frames = Frames::connect(world).await;
+    frames.say(SETTINGS, 0, 0, &[0, 4, 0, 0x10, 0, 0]).await;
+    frames.say(WINDOW_UPDATE, 0, 0, &[0, 0x10, 0, 0]).await;
+    for stream in 0..20 {
+        frames.say(HEADERS, 0x5, 2 * stream + 1, GET).await;
+    }
+    settle().await;
+    frames
+}
+
+fn much() -> String {
+    format!("routes: [{{ match: {{ path_prefix: / }}, respond: {{ status: 200, body: {} }} }}]", "x".repeat(30_000))
+}
+
+#[test]
+fn replies_that_wait_to_be_taken_outlive_the_drain_and_idle_timeouts() {
+    for drains in [true, false] {
+        tell(&much(), |world| async move {
+            let mut frames = asks_for_much(&world).await;
+            if drains {
+                world.solo.drain();
+            }
+            let mut bytes = Vec::new();
+            for _ in 0..4 {
+                world.pass(seconds(20)).await;
+                bytes.extend(frames.bytes().await.0);
+            }
+            let bodies: usize = split(&bytes).iter().filter(|(kind, ..)| *kind == 0).map(|frame| frame.2.len()).sum();
+            assert_eq!(bodies, 20 * 30_000, "drains: {drains}");
+        });
+    }
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_its_last_replies_is_let_go() {
+    tell(&much(), |world| async move {
+        let mut frames = asks_for_much(&world).await;
+        world.pass(seconds(30)).await;
+        while !frames.bytes().await.1 {
+            world.pass(seconds(1)).await;
+        }
+        assert!(world.metrics.render(&[], &Shared::default()).contains("reason=\"write_idle\"} 1"));
+    });
+}
+
 #[test]
 fn a_stream_that_the_client_gives_up_is_given_up_upstream() {
     tell(HTTP_2, |world| async move {
@@ -278,6 +328,33 @@ fn a_stream_that_the_endpoint_refuses_is_tried_once_more() {
         }
         assert_eq!(whole(reply).await.0, 502);
     });
+}
+
+#[test]
+fn a_stream_that_is_refused_after_its_body_was_taken_is_tried_once_more_if_bodies_are_kept() {
+    let keeps = HTTP_2.replace(", retry: off", "");
+    for (yaml, again) in [(&keeps[..], true), (HTTP_2, false)] {
+        tell(yaml, |world| async move {
+            let mut client = Client::connect(&world).await;
+            let first = client.get().await;
+            let endpoint = Endpoint::accept(&world).await;
+            answer(&mut endpoint.asked().await.1, "first");
+            whole(first).await;
+            let (reply, mut upload) = client.post().await;
+            upload.send_data(Bytes::from_static(b"body"), true).unwrap();
+            settle().await;
+            endpoint.asked().await.1.send_reset(Reason::REFUSED_STREAM);
+            assert_eq!(endpoint.was_asked().await, again);
+            if again {
+                let (request, mut respond) = endpoint.asked().await;
+                assert_eq!(text(&mut request.into_body()).await.unwrap(), "body");
+                answer(&mut respond, "second");
+                assert_eq!(whole(reply).await, (200, "second".to_owned()));
+            } else {
+                assert_eq!(whole(reply).await.0, 502);
+            }
+        });
+    }
 }
 
 #[test]

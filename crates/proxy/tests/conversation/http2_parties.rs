@@ -12,7 +12,7 @@ use http::{Request, Response};
 use tidegate_proxy::tasks::spawn_local;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
-use crate::world::{Party, World, settle};
+use crate::world::{PATIENCE, Party, World, settle};
 
 /// A client with a connection of its own.
 pub(crate) struct Client {
@@ -112,12 +112,13 @@ impl Endpoint {
 
     /// The next request.
     pub(crate) async fn asked(&self) -> Asked {
-        loop {
+        for _ in 0..PATIENCE {
             if let Some(asked) = self.asked.borrow_mut().pop_front() {
                 return asked;
             }
             tokio::task::yield_now().await;
         }
+        panic!("the endpoint was asked nothing");
     }
 
     pub(crate) async fn was_asked(&self) -> bool {
@@ -194,6 +195,12 @@ impl Frames {
 
     /// The frames that came by now: kind, stream and payload. `None` if the connection ended after them.
     pub(crate) async fn heard(&mut self) -> (Vec<(u8, u32, Vec<u8>)>, bool) {
+        let (bytes, ended) = self.bytes().await;
+        (split(&bytes), ended)
+    }
+
+    /// The same, not taken apart.
+    pub(crate) async fn bytes(&mut self) -> (Vec<u8>, bool) {
         settle().await;
         let mut bytes = Vec::new();
         let ended = loop {
@@ -205,11 +212,11 @@ impl Frames {
                 std::task::Poll::Pending => break false,
             }
         };
-        (split(&bytes), ended)
+        (bytes, ended)
     }
 }
 
-fn split(mut bytes: &[u8]) -> Vec<(u8, u32, Vec<u8>)> {
+pub(crate) fn split(mut bytes: &[u8]) -> Vec<(u8, u32, Vec<u8>)> {
     let mut frames = Vec::new();
     while let Some((head, rest)) = bytes.split_first_chunk::<9>() {
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;

@@ -34,7 +34,7 @@ pub(crate) struct World {
 }
 
 /// How often everybody may have a turn before a test says that nothing happens.
-const PATIENCE: usize = 10_000;
+pub(crate) const PATIENCE: usize = 10_000;
 
 /// Connections that the gateway opened and nobody took yet: to whom, and the endpoint's end.
 type Calls = Rc<RefCell<VecDeque<(String, DuplexStream)>>>;
