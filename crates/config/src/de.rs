@@ -161,7 +161,7 @@ fn unknown_key(
     let object = path.parent();
     let known: Vec<&str> = known.iter().copied().chain(keys.words(&object)).collect();
     let candidates = known.iter().chain(keys.later(&object)).copied();
-    if let Some(close) = closest(key, candidates) {
+    if let Some(close) = closest(key, candidates.clone()).or_else(|| translated(key, candidates)) {
         excused.insert(object.join(close));
         return Problem::error(path.clone(), format!("unknown key `{key}`, did you mean `{close}`?"));
     }
@@ -171,6 +171,31 @@ fn unknown_key(
         None if known.is_empty() => problem.help("there are no keys here"),
         None => problem.help(format!("the keys here are {}", list(&known))),
     }
+}
+
+/// Words of other gateways, and ours for them.
+const ELSEWHERE: [(&str, &str); 15] = [
+    ("server_name", "host"),
+    ("location", "path_prefix"),
+    ("prefix", "path_prefix"),
+    ("uri", "path"),
+    ("uris", "path"),
+    ("proxy_pass", "service"),
+    ("upstream", "service"),
+    ("backend", "service"),
+    ("cluster", "service"),
+    ("servers", "endpoints"),
+    ("targets", "endpoints"),
+    ("address", "url"),
+    ("listen", "port"),
+    ("middlewares", "use"),
+    ("plugins", "use"),
+];
+
+/// The key of these that means what `key` means elsewhere.
+fn translated<'k>(key: &str, mut known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let (_, ours) = ELSEWHERE.iter().find(|(theirs, _)| theirs.eq_ignore_ascii_case(key))?;
+    known.find(|known| known == ours)
 }
 
 fn list(words: &[&str]) -> String {

@@ -15,9 +15,17 @@ use crate::vocabulary::Vocabulary;
 pub struct Document {
     pub(crate) files: Arc<[TextFile]>,
     pub(crate) tree: Arc<Node>,
-    /// Where secrets stand in the files, literally.
-    pub(crate) secrets: Arc<[Place]>,
+    pub(crate) secrets: Arc<Secrets>,
     pub(crate) vocabulary: &'static Vocabulary,
+}
+
+/// What is never shown.
+#[derive(Debug, Default)]
+pub(crate) struct Secrets {
+    /// Where secrets stand in the files, literally.
+    pub places: Vec<Place>,
+    /// What `${file:...}` stands for, none of it empty.
+    pub from_files: Vec<String>,
 }
 
 /// A file of the configuration.
@@ -45,6 +53,12 @@ impl std::fmt::Display for Location {
 }
 
 impl Document {
+    /// What `${file:...}` stands for in this configuration, none of it empty. Whoever shows what comes of values, instead of the values
+    /// themselves, covers it.
+    pub fn from_files(&self) -> &[String] {
+        &self.secrets.from_files
+    }
+
     /// Where the value at `path` is written; the nearest object around it when it is not. `None` for what is built in or comes from
     /// the environment.
     pub fn locate(&self, path: &Path) -> Option<Location> {
@@ -157,6 +171,11 @@ impl Document {
         Some(Location { file: file.path.clone(), line: place.line, column: place.column })
     }
 
+    /// How many errors are shown of these problems.
+    pub fn errors(&self, problems: &Problems) -> usize {
+        self.sorted(problems).iter().filter(|(_, problem)| problem.severity == Severity::Error).count()
+    }
+
     /// Each problem once, with its origin: a mistake in `defaults` is found again in everything that starts from them.
     fn sorted<'p>(&self, problems: &'p Problems) -> Vec<(Option<Origin>, &'p Problem)> {
         let mut seen = HashSet::new();
@@ -229,6 +248,7 @@ impl Document {
         let mut chars: Vec<char> = text.chars().collect();
         let on_line = self
             .secrets
+            .places
             .iter()
             .filter(|secret| secret.file == place.file && (secret.line..=secret.end_line).contains(&place.line));
         for secret in on_line {

@@ -27,6 +27,8 @@ pub(crate) struct Reading<'a> {
     pub broken: bool,
     /// Environment variables that were asked for by `${...}`.
     pub used: BTreeSet<String>,
+    /// What `${file:...}` stands for.
+    pub secrets: BTreeSet<String>,
     pub problems: Problems,
 }
 
@@ -65,6 +67,7 @@ impl Reading<'_> {
             source: self.inputs.source,
             files: &mut self.files,
             used: &mut self.used,
+            secrets: &mut self.secrets,
             problems: &mut self.problems,
         }
         .apply(&mut node, &folder);

@@ -40,7 +40,7 @@ pub use endpoints::{endpoint_list, one_endpoint};
 pub use load::{Failure, Inputs, Loaded, from_yaml, load};
 pub use problem::{Path, Problem, Problems, Severity};
 pub use reference::reference;
-pub use resolve::MAX_WEIGHT;
+pub use resolve::{MAX_WEIGHT, overlap};
 pub use schema::schema;
 pub use source::{Disk, Memory, Source};
 

@@ -5,7 +5,7 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::document::Document;
+use crate::document::{Document, Secrets};
 use crate::include::Reading;
 use crate::problem::{Path, Problems, Segment};
 use crate::source::{Memory, Source};
@@ -67,23 +67,27 @@ pub fn load(inputs: &Inputs<'_>) -> Result<Loaded, Failure> {
         patterns: Vec::new(),
         broken: false,
         used: std::collections::BTreeSet::new(),
+        secrets: std::collections::BTreeSet::new(),
         problems: Problems::new(),
     };
     let tree = reading.whole();
-    let Reading { texts, mut files, patterns, used, mut problems, .. } = reading;
+    let Reading { texts, mut files, patterns, used, secrets, mut problems, .. } = reading;
+    let from_files = secrets.into_iter().filter(|text| !text.is_empty()).collect();
     let Some(mut tree) = tree else {
         let (tree, vocabulary) = (Arc::new(Node::map(Origin::Default)), inputs.vocabulary);
-        let document = Document { files: texts.into(), tree, secrets: [].into(), vocabulary };
+        let document = Document { files: texts.into(), tree, secrets: Arc::default(), vocabulary };
         return Err(Failure { problems, document, files, patterns });
     };
     let vocabulary = inputs.vocabulary;
     vocabulary.widen(&mut tree);
     env::apply(&mut tree, vocabulary, inputs.env, &used, &mut problems);
-    let secrets = mark_secrets(&mut tree, vocabulary);
+    let places = mark_secrets(&mut tree, vocabulary);
     merge::complete(&mut tree, vocabulary, &mut problems);
     env::api_servers(&mut tree, inputs.env);
     let mut supported = tree.clone();
-    let document = Document { files: texts.into(), tree: Arc::new(tree), secrets: secrets.into(), vocabulary };
+    let tree = Arc::new(tree);
+    let secrets = Arc::new(Secrets { places, from_files });
+    let document = Document { files: texts.into(), tree, secrets, vocabulary };
     vocabulary.take(&mut supported);
     later::refuse(&mut supported, &mut problems);
     let config = resolve::resolve(&supported, &document, inputs, &mut files, &mut problems);

@@ -20,6 +20,8 @@ pub(crate) struct Substitution<'a> {
     pub files: &'a mut Vec<PathBuf>,
     /// Variables that were asked for.
     pub used: &'a mut BTreeSet<String>,
+    /// What files said.
+    pub secrets: &'a mut BTreeSet<String>,
     pub problems: &'a mut Problems,
 }
 
@@ -72,7 +74,9 @@ impl Substitution<'_> {
 
     fn value(&mut self, expression: &str, folder: &FilePath) -> Result<String, Invalid> {
         if let Some(path) = expression.strip_prefix("file:") {
-            return self.file(&folder.join(path));
+            let text = self.file(&folder.join(path))?;
+            self.secrets.insert(text.clone());
+            return Ok(text);
         }
         let (name, default) = match expression.split_once(":-") {
             Some((name, default)) => (name, Some(default)),

@@ -199,16 +199,21 @@ pub fn client_address(peer: IpAddr, trusted: &TrustedProxies, fields: &Fields) -
     if fields.contains(Known::XForwardedFor) {
         walk(peer, trusted, fields.tokens(Known::XForwardedFor))
     } else if fields.contains(Known::Forwarded) {
-        walk(peer, trusted, fields.tokens(Known::Forwarded).map(|element| forwarded_for(element).unwrap_or_default()))
+        walk(
+            peer,
+            trusted,
+            fields.tokens(Known::Forwarded).map(|element| parameter(element, b"for").unwrap_or_default()),
+        )
     } else {
         peer
     }
 }
 
-/// The scheme that the client used: that of the connection, or what a trusted proxy says in `X-Forwarded-Proto`.
+/// The scheme that the client used: that of the connection, or what a trusted proxy says in `X-Forwarded-Proto` (or, where it
+/// speaks that dialect, in `Forwarded`).
 pub fn client_scheme(peer: &Peer, fields: &Fields) -> Scheme {
-    let told = if peer.trusted { fields.tokens(Known::XForwardedProto).last() } else { None };
-    match told {
+    let told = || fields.tokens(Known::XForwardedProto).last().or_else(|| forwarded(fields, b"proto"));
+    match peer.trusted.then(told).flatten() {
         Some(proto) if proto.eq_ignore_ascii_case(b"https") || proto.eq_ignore_ascii_case(b"wss") => Scheme::Https,
         Some(proto) if proto.eq_ignore_ascii_case(b"http") || proto.eq_ignore_ascii_case(b"ws") => Scheme::Http,
         _ => peer.scheme(),
@@ -263,11 +268,20 @@ fn parse_address(member: &[u8]) -> Option<IpAddr> {
     address.map(|address| address.to_canonical())
 }
 
-/// The value of `for` in one element of `Forwarded`.
-fn forwarded_for(element: &[u8]) -> Option<&[u8]> {
+/// What the nearest proxy says of the client in `Forwarded` (RFC 7239, 4): the parameter of the last element. A proxy that writes
+/// `X-Forwarded-For` or `-Proto` speaks the other dialect, and may pass on what its clients write in this one.
+pub(crate) fn forwarded<'f>(fields: &'f Fields, name: &[u8]) -> Option<&'f [u8]> {
+    if fields.contains(Known::XForwardedFor) || fields.contains(Known::XForwardedProto) {
+        return None;
+    }
+    let value = parameter(fields.tokens(Known::Forwarded).last()?, name)?;
+    Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
+}
+
+/// The value of a parameter in one element of `Forwarded`, quoted if it stands so.
+fn parameter<'e>(element: &'e [u8], wanted: &[u8]) -> Option<&'e [u8]> {
     element.split(|&byte| byte == b';').find_map(|pair| {
-        let pair = pair.trim_ascii();
-        let (name, value) = pair.split_at_checked(4)?;
-        name.eq_ignore_ascii_case(b"for=").then_some(value)
+        let (name, value) = pair.trim_ascii().split_at_checked(wanted.len())?;
+        value.strip_prefix(b"=").filter(|_| name.eq_ignore_ascii_case(wanted))
     })
 }

@@ -188,9 +188,7 @@ impl Exchange {
                 "The only expectation that can be met is `100-continue`",
             ));
         }
-        let authority = authority(&self.head).map_err(|error| {
-            Rejection::new(RejectionKind::of_malformed(error.status()), error.code(), error.to_string()).closing()
-        })?;
+        let authority = authority(&self.head).map_err(|error| Rejection::from(error).closing())?;
         if let Some(authority) = authority {
             host_of(authority, &mut self.host);
         }

@@ -7,7 +7,7 @@ use std::fmt;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
-use tidegate_http1::{Fields, InvalidField, Known, NameRef};
+use tidegate_http1::{Fields, InvalidField, Known, NameRef, RequestError};
 
 use crate::body::BodyError;
 
@@ -41,12 +41,8 @@ pub enum RejectionKind {
     NotFound,
     /// A route matches but for its methods.
     MethodNotAllowed,
-    /// Nothing that can be sent is acceptable to the client.
-    NotAcceptable,
     /// The client was too slow.
     RequestTimeout,
-    /// A body must say its length.
-    LengthRequired,
     /// The body is larger than the limit of its route.
     PayloadTooLarge,
     /// The target is longer than `uri_bytes`.
@@ -57,8 +53,6 @@ pub enum RejectionKind {
     ExpectationFailed,
     /// The connection is not the one for this host (RFC 9110 15.5.20).
     MisdirectedRequest,
-    /// The client must change the protocol (RFC 9110 15.5.22).
-    UpgradeRequired,
     /// Too many requests.
     TooManyRequests,
     /// More fields or larger ones than allowed.
@@ -88,15 +82,12 @@ impl RejectionKind {
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::MisdirectedRequest => StatusCode::MISDIRECTED_REQUEST,
-            Self::UpgradeRequired => StatusCode::UPGRADE_REQUIRED,
             Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -120,6 +111,13 @@ impl RejectionKind {
             RejectionKind::VersionNotSupported,
         ];
         CODEC.into_iter().find(|kind| kind.status() == status).unwrap_or(Self::BadRequest)
+    }
+}
+
+impl From<RequestError> for Rejection {
+    /// What the codec refuses.
+    fn from(error: RequestError) -> Self {
+        Self::new(RejectionKind::of_malformed(error.status()), error.code(), error.to_string())
     }
 }
 
@@ -203,7 +201,8 @@ impl From<BodyError> for Rejection {
             BodyError::TooLarge => (RejectionKind::PayloadTooLarge, "Request body is larger than allowed"),
             BodyError::ClientTooSlow => (RejectionKind::RequestTimeout, "Request body was sent too slowly"),
             BodyError::ClientMalformed | BodyError::ClientGone => (RejectionKind::BadRequest, "Malformed request body"),
-            BodyError::UpstreamAborted | BodyError::UpstreamTooSlow => (RejectionKind::BadGateway, "Service error"),
+            BodyError::UpstreamAborted => (RejectionKind::BadGateway, "Service error"),
+            BodyError::UpstreamTooSlow => (RejectionKind::GatewayTimeout, "Service timed out: response body"),
         };
         Self::new(kind, error.code(), detail).closing()
     }

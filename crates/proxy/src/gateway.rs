@@ -11,13 +11,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tidegate_config::config::Config;
+use tidegate_config::overlap;
 use tidegate_config::problem::Problems;
 use tidegate_core::clock::Clock;
 use tidegate_core::policy::Rules;
 use tokio::sync::{mpsc, watch};
 
 use crate::limits::Connections;
-use crate::listener::bind::bind;
+use crate::listener::bind::{bind, bind_beside};
 use crate::run::{self, Command, Socket};
 use crate::snapshot::Snapshot;
 use crate::telemetry::LogSender;
@@ -45,17 +46,21 @@ pub struct Options {
 pub enum StartError {
     /// The configuration cannot be run.
     Problems(Problems),
-    /// A listener's address could not be bound.
-    Bind {
-        /// The listener's name.
-        listener: Arc<str>,
-        /// The address that was asked for.
-        address: SocketAddr,
-        /// What the system said.
-        error: io::Error,
-    },
+    /// These addresses could not be bound.
+    Bind(Vec<Unbound>),
     /// A worker could not be started.
     Worker(io::Error),
+}
+
+/// An address of a listener that could not be bound.
+#[derive(Debug)]
+pub struct Unbound {
+    /// The listener's name.
+    pub listener: Arc<str>,
+    /// The address that was asked for.
+    pub address: SocketAddr,
+    /// What the system said.
+    pub error: io::Error,
 }
 
 /// A running gateway.
@@ -257,20 +262,35 @@ fn worker_count(config: &Config) -> usize {
 /// Binds what is not bound yet and keeps what is; all or nothing.
 fn bind_all(config: &Config, bound: &BTreeMap<Key, Bound>, count: usize) -> Result<BTreeMap<Key, Bound>, StartError> {
     let mut all = BTreeMap::new();
+    let mut unbound = Vec::new();
     for listener in &config.server.listeners {
         for address in &listener.addresses {
-            let failed = |error| StartError::Bind { listener: Arc::clone(&listener.name), address: *address, error };
-            let key = (*address, (address.port() == 0).then(|| Arc::clone(&listener.name)));
-            let sockets = match bound.get(&key) {
-                Some(kept) => kept.sockets.iter().map(TcpListener::try_clone).collect::<io::Result<Vec<_>>>(),
-                None => bind(*address, count),
-            };
-            let sockets = sockets.map_err(failed)?;
-            let local = sockets.first().map_or(Ok(*address), TcpListener::local_addr).map_err(failed)?;
-            all.insert(key, Bound { listener: Arc::clone(&listener.name), local, sockets });
+            let name = &listener.name;
+            let key = (*address, (address.port() == 0).then(|| Arc::clone(name)));
+            match bind_one(*address, bound, &key, count) {
+                Ok((local, sockets)) => {
+                    all.insert(key, Bound { listener: Arc::clone(name), local, sockets });
+                }
+                Err(error) => unbound.push(Unbound { listener: Arc::clone(name), address: *address, error }),
+            }
         }
     }
-    Ok(all)
+    if unbound.is_empty() { Ok(all) } else { Err(StartError::Bind(unbound)) }
+}
+
+fn bind_one(
+    address: SocketAddr,
+    bound: &BTreeMap<Key, Bound>,
+    key: &Key,
+    count: usize,
+) -> io::Result<(SocketAddr, Vec<TcpListener>)> {
+    let sockets = match bound.get(key) {
+        Some(kept) => kept.sockets.iter().map(TcpListener::try_clone).collect::<io::Result<Vec<_>>>()?,
+        None if bound.values().any(|held| overlap(held.local, address)) => bind_beside(address, count)?,
+        None => bind(address, count)?,
+    };
+    let local = sockets.first().map_or(Ok(address), TcpListener::local_addr)?;
+    Ok((local, sockets))
 }
 
 /// Every worker's own handles of the sockets: all, before anybody is told of any.

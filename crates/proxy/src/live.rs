@@ -82,7 +82,7 @@ impl Drop for Live<'_> {
                 service: facts.service.as_deref().unwrap_or_default(),
                 endpoint: facts.tried.endpoint.as_ref().map(|endpoint| &**endpoint.authority()),
                 listener: &peer.listener,
-                method: &exchange.head.method,
+                method: exchange.head.method.as_str(),
                 scheme: exchange.scheme.as_str(),
                 host: &exchange.host,
                 path: exchange.asked_path(),
@@ -99,7 +99,7 @@ impl Drop for Live<'_> {
                 duration: finished.saturating_duration_since(exchange.started),
                 upstream: facts.upstream,
                 attempts: facts.tried.attempts,
-                end: facts.end.unwrap_or(End::ClientGone),
+                end: facts.end.unwrap_or(if worker.has_ended() { End::Shutdown } else { End::ClientGone }),
                 trail: Some(&exchange.trail).filter(|trail| !trail.is_empty()),
                 user: exchange.identity.as_ref().and_then(|identity| identity.user.as_deref()),
                 code: facts.code,
@@ -121,7 +121,8 @@ pub(crate) fn refused(worker: &Worker, peer: &Peer, rejection: &Rejection, (requ
 /// A request that never became an exchange, as far as it is known.
 pub(crate) struct Unserved<'a> {
     pub(crate) version: Version,
-    pub(crate) method: &'a Method,
+    /// Empty where it could not be read.
+    pub(crate) method: &'a str,
     pub(crate) host: &'a str,
     pub(crate) path: &'a str,
     pub(crate) request_id: &'a str,
@@ -136,12 +137,12 @@ pub(crate) struct Unserved<'a> {
 impl<'a> Unserved<'a> {
     /// One of which nothing was read.
     pub(crate) fn unread(version: Version, code: &'static str, cause: &'a str) -> Self {
-        Self { version, method: &Method::GET, host: "", path: "", request_id: "", status: 0, sent: 0, code, cause }
+        Self { version, method: "", host: "", path: "", request_id: "", status: 0, sent: 0, code, cause }
     }
 
     /// What it asked for. What follows a `?` may hold credentials of any name, and nobody has looked.
     pub(crate) fn named(self, method: &'a Method, uri: &'a Uri) -> Self {
-        Self { method, host: uri.host().unwrap_or_default(), path: uri.path(), ..self }
+        Self { method: method.as_str(), host: uri.host().unwrap_or_default(), path: uri.path(), ..self }
     }
 }
 

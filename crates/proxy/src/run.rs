@@ -79,10 +79,14 @@ async fn obey(worker: Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>
                 adopt(&worker, &mut accepting, &snapshot, sockets);
                 drop(served);
             }
-            Command::Drain(at_most) => return drain(&worker, accepting, &mut commands, at_most).await,
+            Command::Drain(at_most) => {
+                drain(&worker, accepting, &mut commands, at_most).await;
+                break;
+            }
             Command::Stop => break,
         }
     }
+    worker.end();
     worker.open()
 }
 
@@ -144,13 +148,13 @@ fn close(worker: &Rc<Worker>, closing: &Accepting) {
     door.close();
 }
 
-/// Ends all connections as soon as they can end; returns how many had to be cut off.
+/// Ends all connections as soon as they can end, until none is left or the time is over.
 async fn drain(
     worker: &Rc<Worker>,
     accepting: BTreeMap<Key, Accepting>,
     commands: &mut mpsc::UnboundedReceiver<Command>,
     at_most: Duration,
-) -> usize {
+) {
     for open in accepting.values() {
         close(worker, open);
     }
@@ -162,8 +166,7 @@ async fn drain(
         pause(&worker.clock, DRAIN_TICK).await;
         let over = worker.open() == 0 || worker.clock.now() >= until;
         if over || matches!(commands.try_recv(), Ok(Command::Stop)) {
-            break;
+            return;
         }
     }
-    worker.open()
 }

@@ -14,8 +14,13 @@ use crate::read::read_some;
 use crate::upstream::attempt::Tunnel;
 use crate::worker::Worker;
 
-/// Carries bytes both ways; returns how many came from the client and how many went there.
-pub(crate) async fn run(client: &RefCell<Wire>, tunnel: Box<Tunnel>, worker: &Worker, idle: Duration) -> (u64, u64) {
+/// Carries bytes both ways. Tells all along how many came from the client and how many went there, for this may be cut off.
+pub(crate) async fn run(
+    client: &RefCell<Wire>,
+    tunnel: Box<Tunnel>,
+    (worker, idle): (&Worker, Duration),
+    mut told: impl FnMut(u64, u64),
+) {
     let Tunnel { io: mut upstream, early, hold } = *tunnel;
     let room = worker.buffers.head();
     let mut up = Half::new(std::mem::take(&mut client.borrow_mut().inbox), room);
@@ -33,6 +38,7 @@ pub(crate) async fn run(client: &RefCell<Wire>, tunnel: Box<Tunnel>, worker: &Wo
         let before = up.moved + down.moved;
         let upward = up.poll(&mut wire.io, &mut upstream, cx);
         let downward = down.poll(&mut upstream, &mut wire.io, cx);
+        told(up.moved, down.moved);
         let (done_up, done_down) = (upward.is_ready(), downward.is_ready());
         let failed = |half: &Poll<Result<(), Gone>>| matches!(half, Poll::Ready(Err(Gone)));
         if failed(&upward) || failed(&downward) || done_up && done_down {
@@ -45,7 +51,6 @@ pub(crate) async fn run(client: &RefCell<Wire>, tunnel: Box<Tunnel>, worker: &Wo
     })
     .await;
     drop(hold);
-    (up.moved, down.moved)
 }
 
 /// One side is gone.

@@ -47,6 +47,8 @@ pub(crate) struct Worker {
     pub(crate) connections: Arc<Connections>,
     local: RefCell<Rc<Local>>,
     draining: Cell<bool>,
+    /// Its thread ends, and drops what is under way.
+    ended: Cell<bool>,
     /// Tasks of open connections, to be woken when the worker drains.
     tasks: RefCell<HashMap<u64, Waker>>,
     next_task: Cell<u64>,
@@ -127,6 +129,7 @@ impl Worker {
             connections,
             local: RefCell::new(local),
             draining: Cell::new(false),
+            ended: Cell::new(false),
             tasks: RefCell::default(),
             next_task: Cell::new(0),
         })
@@ -192,6 +195,15 @@ impl Worker {
     pub(crate) fn drain(&self) {
         self.draining.set(true);
         self.wake_connections();
+    }
+
+    /// Whatever is under way now is cut off.
+    pub(crate) fn end(&self) {
+        self.ended.set(true);
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.get()
     }
 
     /// Lets every connection look whether it should end.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tidegate_config::{Config, Document};
 use tidegate_core::clock::Clock;
-use tidegate_proxy::gateway::{Options, StartError};
+use tidegate_proxy::gateway::{Options, StartError, Unbound};
 use tidegate_proxy::telemetry::{LogWriter, Metrics, Names};
 use tidegate_proxy::{Gateway, Upstreams};
 
@@ -224,7 +224,7 @@ impl Failure {
         let text = shown(error, document, color);
         match error {
             StartError::Problems(_) => Self::Configuration(text),
-            StartError::Bind { .. } | StartError::Worker(_) => Self::Machine(text),
+            StartError::Bind(_) | StartError::Worker(_) => Self::Machine(text),
         }
     }
 }
@@ -238,8 +238,11 @@ impl Refused {
 fn shown(error: &StartError, document: &Document, color: bool) -> String {
     match error {
         StartError::Problems(problems) => document.render(problems, color),
-        StartError::Bind { listener, address, error } => {
-            format!("the listener `{listener}` cannot listen on {address}: {error}{}", advice(error, *address))
+        StartError::Bind(unbound) => {
+            let each = unbound.iter().map(|Unbound { listener, address, error }| {
+                format!("the listener `{listener}` cannot listen on {address}: {error}{}", advice(error, *address))
+            });
+            each.collect::<Vec<_>>().join("\n")
         }
         StartError::Worker(error) => format!("a worker could not be started: {error}"),
     }

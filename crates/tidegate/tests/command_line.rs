@@ -206,6 +206,82 @@ fn explain_says_why_a_request_never_reaches_a_route() {
 }
 
 #[test]
+fn explain_judges_a_head_as_the_gateway_does() {
+    let long = format!("/{}", "a".repeat(9000));
+    let large = format!("x-a: {}", "b".repeat(40_000));
+    let two = ["POST", "/ping", "-H", "Content-Length: 3", "-H", "Transfer-Encoding: chunked"];
+    for (args, answer) in [
+        (&["GET", &long][..], "Answer: 414 target_too_long"),
+        (&["GET", "/ping", "-H", &large], "Answer: 431 "),
+        (&two, "Answer: 400 "),
+        (&["GET", "/ping", "-H", "Host: a b"], "Answer: 400 "),
+    ] {
+        let text = explained("judged", args);
+        assert!(text.contains(answer), "{text}");
+    }
+}
+
+#[test]
+fn explain_refuses_what_is_neither_path_nor_url() {
+    let folder = Folder::new("no-url");
+    let file = folder.write("gateway.yaml", GATEWAY);
+    let ran = tidegate(&["explain", shown(&file), "GET", "users/7"], &[]);
+    assert_eq!((ran.outcome, &*ran.out), (Outcome::Usage, ""));
+    assert!(ran.err.contains("write `/users/7`"), "{}", ran.err);
+}
+
+const SHAPED: &str = "\
+services: { a: { url: http://127.0.0.1:1 }, b: { url: http://127.0.0.1:2 }, c: { url: http://127.0.0.1:3 }, d: { url: http://127.0.0.1:4 } }
+routes:
+  - name: split
+    match: { path: /split }
+    split:
+      sticky: cookie:part
+      parts: [{ service: a, weight: 9 }, { service: b, weight: 1 }, { service: c, when: { header: x-canary } }]
+    mirror: { service: d, share: 12.5% }
+    fault: { delay: 2s, abort: 503, share: 10%, when: { header: x-chaos } }
+  - { name: key, match: { path: /key, headers: { x-key: \"${file:key}\" } }, respond: { status: 204 } }
+  - { name: add, match: { path: /add }, service: a, rewrite: { query: { set: { key: \"${file:key}\" } } } }
+";
+
+/// What `explain` says of the shaped gateway, beside which the file `key` holds a secret.
+fn explained_shaped(name: &str, args: &[&str]) -> String {
+    let folder = Folder::new(name);
+    let file = folder.write("gateway.yaml", SHAPED);
+    folder.write("key", "hunter/2\"\n");
+    let args: Vec<_> = ["explain", shown(&file)].iter().chain(args).copied().collect();
+    let ran = tidegate(&args, &[]);
+    assert_eq!(ran.outcome, Outcome::Done, "{}", ran.err);
+    ran.out
+}
+
+#[test]
+fn explain_says_what_decides_a_split_and_what_may_come_besides() {
+    let text = explained_shaped("by-weight", &["GET", "/split"]);
+    assert!(
+        text.contains("sends it to one of: a (http://127.0.0.1:1), 9 in 10; b (http://127.0.0.1:2), 1 in 10\n"),
+        "{text}"
+    );
+    assert!(text.contains("copied: 12.5 % of such requests go to d (http://127.0.0.1:4) too"), "{text}");
+    assert!(!text.contains("trouble"), "{text}");
+    let text = explained_shaped("by-condition", &["GET", "/split", "-H", "x-canary: 1", "-H", "x-chaos: 1"]);
+    assert!(text.contains("sends it to c (http://127.0.0.1:3), because its `when` holds\n"), "{text}");
+    assert!(text.contains("10 % of such requests wait 2s and get 503 instead of an answer"), "{text}");
+    let text = explained_shaped("by-key", &["GET", "/split", "-H", "Cookie: part=x"]);
+    assert!(text.contains(", because this client stays with it\n"), "{text}");
+}
+
+#[test]
+fn explain_covers_what_came_from_files() {
+    let text = explained_shaped("secret", &["GET", "/key", "-H", "x-key: other"]);
+    assert!(text.contains("expected `***`, found `other`"), "{text}");
+    for format in ["text", "json"] {
+        let text = explained_shaped("secret-sent", &["GET", "/add", "--format", format]);
+        assert!(text.contains("/add?key=***") && !text.contains("hunter"), "{text}");
+    }
+}
+
+#[test]
 fn explain_speaks_json_to_programs() {
     let text = explained("explain-json", &["GET", "http://api.example.com/users/7", "--format", "json"]);
     let answer: Value = serde_json::from_str(&text).expect("JSON");

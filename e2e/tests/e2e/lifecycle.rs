@@ -177,6 +177,20 @@ fn connections_survive_a_reload_and_listeners_come_and_go() {
 }
 
 #[test]
+fn a_listener_moves_to_another_address_of_its_port() {
+    let on = |host: &str, port: u16| {
+        format!("server: {{ listeners: [{{ name: default, host: {host}, port: {port} }}] }}\n{}", answering(host))
+    };
+    let gateway = Gateway::run(&on("127.0.0.1", 0));
+    let port = gateway.address().port();
+    // Written out, the port that it was given is another address too.
+    for host in ["0.0.0.0", "127.0.0.1"] {
+        gateway.reload(&on(host, port));
+        assert_eq!(gateway.get("/").text(), host);
+    }
+}
+
+#[test]
 fn connections_of_a_listener_that_has_changed_end_with_what_they_carry() {
     let gate = Gate::new();
     let opened = gate.clone();
@@ -240,11 +254,14 @@ fn a_gateway_that_cannot_start_says_why_and_exits() {
     let mut bad = Plan::new().spawn("routes: [{ match: { path: / }, servce: nothing }]\n");
     assert_eq!(bad.exit().code(), Some(1));
     assert!(bad.shown().contains("servce") && bad.shown().contains("service"), "did you mean: {}", bad.shown());
-    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = taken.local_addr().unwrap().port();
-    let mut busy = Plan::new().spawn(&format!("server: {{ host: 127.0.0.1, port: {port} }}\n{}", answering("x")));
+    let taken = [0, 0].map(|port| std::net::TcpListener::bind(("127.0.0.1", port)).unwrap());
+    let ports = taken.each_ref().map(|taken| taken.local_addr().unwrap().port());
+    let listeners = ports.map(|port| format!("{{ host: 127.0.0.1, port: {port} }}")).join(", ");
+    let mut busy = Plan::new().spawn(&format!("server: {{ listeners: [{listeners}] }}\n{}", answering("x")));
     assert_ne!(busy.exit().code(), Some(0));
-    assert!(busy.shown().contains(&port.to_string()), "which address: {}", busy.shown());
+    for port in ports {
+        assert!(busy.shown().contains(&port.to_string()), "which addresses: {}", busy.shown());
+    }
     let run = e2e::gateway::tidegate(&["run", "/nonexistent/gateway.yaml"], &[]);
     assert_eq!(run.code, 2);
     assert!(run.errors.contains("/nonexistent/gateway.yaml"));
@@ -302,18 +319,26 @@ fn readiness_fails_first_then_the_listeners_close_and_what_is_under_way_is_finis
 #[test]
 fn what_does_not_finish_in_time_is_cut_off_and_the_exit_is_still_orderly() {
     let backend = Backend::scripted(|conn| {
-        conn.request();
+        if conn.request().is_some_and(|request| request.head.start.contains("/half")) {
+            conn.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
+        }
         conn.wait_closed();
     });
-    for (n, signal) in ["TERM", "INT"].into_iter().enumerate() {
+    for (n, (signal, path, status, sent)) in [("TERM", "/", 0, 0), ("INT", "/half", 200, 4)].into_iter().enumerate() {
         let mut gateway = Gateway::run(&(server("timeouts: { drain: 200ms }") + &forward(backend.address())));
         let mut client = gateway.connect();
-        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
         backend.wait_requests(n + 1);
+        if sent > 0 {
+            client.head();
+        }
         gateway.signal(signal);
         client.rest();
         assert_eq!(gateway.exit().code(), Some(0), "{signal}");
         backend.wait_all_closed();
+        let line = gateway.access_line("the request", |line| line["path"] == path);
+        assert_eq!(line["end"], "shutdown", "{line}");
+        assert_eq!((&line["status"], &line["sent"]), (&status.into(), &sent.into()), "{line}");
     }
 }
 
@@ -441,6 +466,12 @@ fn tunnels_are_cut_off_at_the_end_of_the_drain() {
     client.rest();
     backend.wait_all_closed();
     assert_eq!(gateway.exit().code(), Some(0));
+    let line = gateway.access_line("the tunnel", |line| line["status"] == 101);
+    assert_eq!(
+        (&line["end"], &line["received"], &line["sent"]),
+        (&"shutdown".into(), &10.into(), &10.into()),
+        "{line}"
+    );
 }
 
 #[test]

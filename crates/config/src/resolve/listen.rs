@@ -43,7 +43,7 @@ fn hosts(host: &str) -> Option<Vec<IpAddr>> {
 }
 
 /// Whether two sockets get in each other's way: the same port, and one address contains the other.
-pub(super) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+pub fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     if a.port() != b.port() {
         return false;
     }

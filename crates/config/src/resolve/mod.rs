@@ -29,6 +29,7 @@ use crate::value::{Invalid, Name, PathPattern, closest};
 use crate::vocabulary::{Line, Vocabulary};
 use crate::{de, de::Keys};
 
+pub use listen::overlap;
 use route::enumerate;
 pub use service::MAX_WEIGHT;
 pub(crate) use service::parse_url;

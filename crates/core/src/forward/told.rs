@@ -4,10 +4,10 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use tidegate_http1::{Fields, InvalidField, Known, Lines, Value, Version};
+use tidegate_http1::{Fields, InvalidField, Known, Lines, Value, Version, is_authority};
 
 use super::{Forwarding, PSEUDONYM, via};
-use crate::client::Scheme;
+use crate::client::{Scheme, forwarded};
 use crate::path::is_unreserved;
 
 /// Clients that are remembered at once.
@@ -117,15 +117,15 @@ impl Facts<'_> {
     }
 
     fn host(&self, out: &mut Value<'_>) {
-        let host = self.told(Known::XForwardedHost).or_else(|| self.fields.text(Known::Host));
-        out.push_str(host.unwrap_or_default());
+        let host = self.told(Known::XForwardedHost).or_else(|| self.forwarded_host());
+        out.push_str(host.or_else(|| self.fields.text(Known::Host)).unwrap_or_default());
     }
 
     fn port(&self, out: &mut Value<'_>) {
         let Forwarding { peer, scheme, .. } = self.forwarding;
         if let Some(port) = self.told(Known::XForwardedPort) {
             out.push_str(port);
-        } else if self.told(Known::XForwardedProto).is_some() {
+        } else if self.told(Known::XForwardedProto).is_some() || self.says(b"proto").is_some() {
             push_number(scheme.default_port(), out);
         } else {
             push_number(peer.listener_port, out);
@@ -158,6 +158,16 @@ impl Facts<'_> {
             out.push_str(", for=");
             push_node(peer.address, out, |out| out.push_str(peer.address_text()));
         }
+    }
+
+    /// The host that a trusted peer names in `Forwarded`, if it can be one.
+    fn forwarded_host(&self) -> Option<&str> {
+        std::str::from_utf8(self.says(b"host")?).ok().filter(|host| is_authority(host))
+    }
+
+    /// What a trusted peer says in `Forwarded`.
+    fn says(&self, parameter: &[u8]) -> Option<&[u8]> {
+        if self.forwarding.peer.trusted { forwarded(self.fields, parameter) } else { None }
     }
 
     /// What a trusted peer says.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tidegate_config::config::{self, Key, When};
 use tidegate_config::value::PathPattern;
+use tidegate_http1::Fields;
 
 use super::holds;
 use crate::affinity;
@@ -51,25 +52,31 @@ impl Split {
         self.parts.iter().map(|part| part.service)
     }
 
+    /// The service of the part whose condition holds for a request with these fields, the first one of them.
+    pub fn by_condition(&self, fields: &Fields) -> Option<usize> {
+        let named = self.parts.iter().find(|part| part.when.as_ref().is_some_and(|when| holds(when, fields)));
+        named.map(|part| part.service)
+    }
+
+    /// The service of the part that this request belongs to whatever the dice say: by a condition, or by its key.
+    pub fn settled(&self, exchange: &Exchange, pattern: &PathPattern) -> Option<usize> {
+        let by_key = || self.by_key(affinity::of(self.sticky.as_ref()?, exchange, pattern)?);
+        self.by_condition(&exchange.head.fields).or_else(by_key)
+    }
+
     /// The part that a request belongs to: the first whose condition holds, whatever its weight; else by weight, where the same
     /// key gives the same part, and no key, any. `pattern` is the path condition of the route; `None` if no part has a weight.
     pub fn choose(&self, exchange: &Exchange, pattern: &PathPattern, random: u128) -> Option<Choice> {
-        let fields = &exchange.head.fields;
-        let named = self.parts.iter().find(|part| part.when.as_ref().is_some_and(|when| holds(when, fields)));
-        if let Some(part) = named {
-            return Some(Choice { service: part.service, cookie: None });
+        if let Some(service) = self.settled(exchange, pattern) {
+            return Some(Choice { service, cookie: None });
         }
-        let key = self.sticky.as_ref().and_then(|key| affinity::of(key, exchange, pattern));
-        match (&self.sticky, key) {
-            (Some(Key::Cookie(name)), None) => {
-                // Always ASCII.
-                let id = String::from_utf8_lossy(&uuid(random)).into_owned();
-                let service = self.by_key(affinity::hash(id.as_bytes()))?;
-                Some(Choice { service, cookie: Some((Arc::clone(name), id)) })
-            }
-            (_, Some(hash)) => Some(Choice { service: self.by_key(hash)?, cookie: None }),
-            (_, None) => Some(Choice { service: self.at((random >> 64) as u64)?, cookie: None }),
+        if let Some(Key::Cookie(name)) = &self.sticky {
+            // Always ASCII.
+            let id = String::from_utf8_lossy(&uuid(random)).into_owned();
+            let service = self.by_key(affinity::hash(id.as_bytes()))?;
+            return Some(Choice { service, cookie: Some((Arc::clone(name), id)) });
         }
+        Some(Choice { service: self.at((random >> 64) as u64)?, cookie: None })
     }
 
     /// Mixed, because a service may hash the same key to choose an endpoint: its share of the keys must not be a range of theirs.

@@ -81,6 +81,13 @@ fn the_scheme_is_that_of_the_connection_unless_a_trusted_proxy_says_otherwise() 
     assert_eq!(client_scheme(&trusted, &told), Scheme::Https);
     assert_eq!(client_scheme(&stranger, &told), Scheme::Http);
     assert_eq!(client_scheme(&trusted, &fields(&["x-forwarded-proto: ftp"])), Scheme::Http);
+    // The other dialect, by whoever speaks it.
+    let told = "forwarded: for=1.1.1.1;proto=http, for=2.2.2.2; Proto=\"https\"; host=a";
+    assert_eq!(client_scheme(&trusted, &fields(&[told])), Scheme::Https);
+    assert_eq!(client_scheme(&stranger, &fields(&[told])), Scheme::Http);
+    assert_eq!(client_scheme(&trusted, &fields(&["forwarded: for=2.2.2.2;proto=https, for=3.3.3.3"])), Scheme::Http);
+    assert_eq!(client_scheme(&trusted, &fields(&[told, "x-forwarded-for: 2.2.2.2"])), Scheme::Http, "a client's words");
+    assert_eq!(client_scheme(&trusted, &fields(&[told, "x-forwarded-proto: http"])), Scheme::Http);
     let facts = TlsFacts { server_name: None, protocol: "TLSv1.3", client: None };
     stranger.tls = Some(facts.clone().into());
     trusted.tls = Some(facts.into());

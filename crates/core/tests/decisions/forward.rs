@@ -390,3 +390,18 @@ fn what_is_remembered_of_one_client_is_told_of_no_other() {
         }
     }
 }
+
+#[test]
+fn a_trusted_proxy_may_say_it_in_the_words_of_rfc_7239() {
+    let told = "Forwarded: for=203.0.113.7;host=\"api.example.com\";proto=https";
+    let told_to = |peer: &Peer, lines: &[&str]| {
+        let fields = forwarded(peer, lines);
+        let names = ["for", "proto", "host", "port"].map(|name| format!("x-forwarded-{name}"));
+        names.map(|name| value(&fields, &name).to_owned()).join(" | ")
+    };
+    assert_eq!(told_to(&proxy(), &["Host: a", told]), "203.0.113.7, 10.0.0.1 | https | api.example.com | 443");
+    assert_eq!(told_to(&stranger(), &["Host: a", told]), "192.0.2.7 | http | a | 8080");
+    let both = ["Host: a", told, "X-Forwarded-For: 203.0.113.8"];
+    assert_eq!(told_to(&proxy(), &both), "203.0.113.8, 10.0.0.1 | http | a | 8080", "what it passes on says nothing");
+    assert_eq!(told_to(&proxy(), &["Host: a", "Forwarded: host=\"b, c\""]), "10.0.0.1 | http | a | 8080");
+}

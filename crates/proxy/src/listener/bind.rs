@@ -9,6 +9,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that wait in one socket's queue to be accepted; the system may allow fewer (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
 
+/// Bytes that the system takes for a client beyond what is on its way to it (`TCP_NOTSENT_LOWAT`). Without a bound it takes megabytes at
+/// once and nothing more until a third of them were read: a client that reads slowly but steadily would look as if it took nothing.
+const UNSENT: u32 = 128 * 1024;
+
 /// Opens `count` sockets that listen on `address`, ready for a non-blocking accept. The system spreads new connections over
 /// them (`SO_REUSEPORT`). With port 0 the first socket is given a free port and the others share it; ask a socket's
 /// `local_addr` for it. `::` takes IPv4 connections too; every other IPv6 address takes IPv6 alone.
@@ -21,12 +25,23 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
         // Without SO_REUSEPORT this fails where anybody listens.
         socket(address)?.bind(&address.into())?;
     }
+    bind_beside(address, count)
+}
+
+/// The same where this gateway itself listens on the port, on an address that contains this one or is contained in it: a listener that
+/// moves from `0.0.0.0` to `127.0.0.1`, for instance.
+///
+/// # Errors
+/// As [`bind`], except that another gateway of the same user is not noticed.
+pub fn bind_beside(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     let mut address = address;
     let mut listeners = Vec::with_capacity(count);
     for _ in 0..count {
         let socket = socket(address)?;
         socket.set_reuse_port(true)?;
         socket.bind(&address.into())?;
+        // Accepted connections inherit it. A system that does not know it takes more.
+        socket.set_tcp_notsent_lowat(UNSENT).ok();
         socket.listen(BACKLOG)?;
         let listener = TcpListener::from(socket);
         address.set_port(listener.local_addr()?.port());
@@ -70,10 +85,27 @@ mod tests {
     }
 
     #[test]
+    fn the_system_takes_little_for_a_client_that_reads_nothing() {
+        let listeners = bind(LOOPBACK, 1).unwrap();
+        listeners[0].set_nonblocking(false).unwrap();
+        let _client = TcpStream::connect(listeners[0].local_addr().unwrap()).unwrap();
+        let accepted = Socket::from(listeners[0].accept().unwrap().0);
+        assert_eq!(accepted.tcp_notsent_lowat().unwrap(), UNSENT);
+    }
+
+    #[test]
     fn a_port_on_which_another_gateway_listens_is_refused() {
         let first = bind(LOOPBACK, 2).unwrap();
         let taken = first[0].local_addr().unwrap();
         assert_eq!(bind(taken, 2).unwrap_err().kind(), ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn an_own_port_is_shared_for_a_moment() {
+        let first = bind((Ipv4Addr::UNSPECIFIED, 0).into(), 2).unwrap();
+        let on_loopback = SocketAddr::new(LOOPBACK.ip(), first[0].local_addr().unwrap().port());
+        assert_eq!(bind(on_loopback, 2).unwrap_err().kind(), ErrorKind::AddrInUse);
+        assert_eq!(bind_beside(on_loopback, 2).unwrap()[1].local_addr().unwrap(), on_loopback);
     }
 
     #[test]

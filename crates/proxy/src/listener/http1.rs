@@ -101,9 +101,9 @@ impl Connection {
         let refused = match next {
             Next::Request(began) => match Request::judge(head, began) {
                 Ok(request) => return Some(request),
-                Err(error) => malformed(error),
+                Err(error) => error.into(),
             },
-            Next::Refused(error) => malformed(error),
+            Next::Refused(error) => error.into(),
             Next::Closed => return None,
             Next::Idle => {
                 self.session.cells.let_go(LetGo::Idle);
@@ -288,8 +288,13 @@ impl Connection {
         let patience = self.worker.write_patience(!is_small && forward::is_stream(&reply.head.fields));
         self.worker.buffers.put_reply(std::mem::take(&mut reply.head));
         let mut writing = Writing::new(std::mem::take(&mut reply.body), (framing, bodiless), patience, base);
-        let written = poll_fn(|cx| writing.poll(cx, &self.wire, &self.worker)).await;
-        live.facts.sent = writing.sent;
+        // Told all along, for this may be cut off.
+        let written = poll_fn(|cx| {
+            let written = writing.poll(cx, &self.wire, &self.worker);
+            live.facts.sent = writing.sent;
+            written
+        });
+        let written = written.await;
         if matches!(written, Written::Broken(_)) && framing == Framing::Close {
             // The close is the framing: only a reset tells that this is not the end.
             self.wire.borrow().io.reset_on_close();
@@ -309,12 +314,12 @@ impl Connection {
         let Answer { reply, tunnel, .. } = answer;
         let Some(tunnel) = tunnel else { return };
         encode_head(self.wire.borrow_mut().outbox.tail(), &reply.head, Framing::None, true, Connecting::Unsaid);
-        live.facts.status = reply.head.status.as_u16();
+        let facts = &mut live.facts;
+        facts.status = reply.head.status.as_u16();
         let idle = self.worker.timeouts().stream_idle;
-        let (received, sent) = tunnel::run(&self.wire, tunnel, &self.worker, idle).await;
-        live.facts.received = received;
-        live.facts.sent = sent;
-        live.facts.end = Some(End::Upgraded);
+        let told = |received, sent| (facts.received, facts.sent) = (received, sent);
+        tunnel::run(&self.wire, tunnel, (&self.worker, idle), told).await;
+        facts.end = Some(End::Upgraded);
     }
 
     async fn flush(&self) -> bool {
@@ -355,10 +360,6 @@ impl Connection {
             poll_fn(|cx| self.wire.borrow_mut().poll_discard(cx, until)).await;
         }
     }
-}
-
-fn malformed(error: RequestError) -> Rejection {
-    Rejection::new(RejectionKind::of_malformed(error.status()), error.code(), error.to_string())
 }
 
 impl Request {

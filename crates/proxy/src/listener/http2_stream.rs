@@ -129,8 +129,7 @@ impl OneStream {
             reply = Reply::new(StatusCode::BAD_GATEWAY);
         }
         live.facts.status = reply.head.status.as_u16();
-        let (written, sent) = self.write(reply, is_head).await;
-        live.facts.sent = sent;
+        let written = self.write(reply, is_head, &mut live.facts.sent).await;
         live.facts.received = self.received.get();
         live.facts.finished = Some(self.worker.clock.now_anew());
         match written {
@@ -198,19 +197,23 @@ impl OneStream {
         .await
     }
 
-    /// Writes a reply; also tells how many bytes of its body were sent.
-    async fn write(&self, reply: Reply, is_head: bool) -> (Written, u64) {
+    /// Writes a reply. Tells all along how many bytes of its body were sent, for this may be cut off.
+    async fn write(&self, reply: Reply, is_head: bool, told: &mut u64) -> Written {
         let Reply { head, body } = reply;
         let bodiless =
             is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) || body.is_end();
         let patience = self.worker.write_patience(forward::is_stream(&head.fields));
         let response = response(&head, &body, is_head);
         let sent = self.respond.borrow_mut().send_response(response, bodiless);
-        let Ok(stream) = sent else { return (Written::Nothing, 0) };
+        let Ok(stream) = sent else { return Written::Nothing };
         let mut pump = Pump::new(stream, body, bodiless);
         let mut pace = Pace::default();
-        let written = poll_fn(|cx| self.poll_write(&mut pump, &mut pace, patience, cx)).await;
-        (written, pump.sent)
+        poll_fn(|cx| {
+            let written = self.poll_write(&mut pump, &mut pace, patience, cx);
+            *told = pump.sent;
+            written
+        })
+        .await
     }
 
     fn poll_write(&self, pump: &mut Pump, pace: &mut Pace, patience: Patience, cx: &mut Context<'_>) -> Poll<Written> {
@@ -248,7 +251,7 @@ impl OneStream {
         let too_large = rejection.status() == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         let why = if too_large { RefusedStream::HeadersTooLarge } else { RefusedStream::Malformed };
         self.hold.0.refuse(why, &unserved);
-        self.write(reply, false).await;
+        self.write(reply, false, &mut 0).await;
     }
 }
 
@@ -286,12 +289,12 @@ fn read_head(parts: &Parts, bodiless: bool, limits: &Limits) -> Result<(RequestH
     let map = &parts.headers;
     let text: usize = map.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD).sum();
     if map.len() > limits.fields {
-        return Err(refusal(RequestError::Field(FieldLineError::TooMany)));
+        return Err(Rejection::from(RequestError::Field(FieldLineError::TooMany)));
     }
     if text + target.len() > limits.head_bytes {
-        return Err(refusal(RequestError::Field(FieldLineError::TooLarge)));
+        return Err(Rejection::from(RequestError::Field(FieldLineError::TooLarge)));
     }
-    let mut fields = fields(map).map_err(|_| refusal(RequestError::Field(FieldLineError::Value)))?;
+    let mut fields = fields(map).map_err(|_| Rejection::from(RequestError::Field(FieldLineError::Value)))?;
     name_host(parts, &mut fields)?;
     let length = length(&fields, bodiless)?;
     if fields.tokens(Known::Expect).any(|expected| !expected.eq_ignore_ascii_case(b"100-continue")) {
@@ -304,10 +307,6 @@ fn read_head(parts: &Parts, bodiless: bool, limits: &Limits) -> Result<(RequestH
 /// What a field takes in HTTP/1 beside its name and value: colon, space, CR and LF.
 const FIELD_OVERHEAD: usize = 4;
 
-fn refusal(error: RequestError) -> Rejection {
-    Rejection::new(RejectionKind::of_malformed(error.status()), error.code(), error.to_string())
-}
-
 /// `:path`, or for CONNECT `:authority` (RFC 9113, 8.5). `:scheme` says nothing that the connection does not.
 fn target(parts: &Parts, limits: &Limits) -> Result<String, Rejection> {
     let uri = &parts.uri;
@@ -316,36 +315,36 @@ fn target(parts: &Parts, limits: &Limits) -> Result<String, Rejection> {
         _ => uri.authority().map_or("", |authority| authority.as_str()),
     };
     if target.len() > limits.target_bytes {
-        return Err(refusal(RequestError::TargetTooLong));
+        return Err(Rejection::from(RequestError::TargetTooLong));
     }
     let form = target.starts_with('/')
         || target == "*" && parts.method == Method::OPTIONS
         || !target.is_empty() && parts.method == Method::CONNECT;
     let known = |byte: u8| byte.is_ascii_graphic() && !b"\"#<>`".contains(&byte);
     if !form || !target.bytes().all(known) {
-        return Err(refusal(RequestError::Target));
+        return Err(Rejection::from(RequestError::Target));
     }
     Ok(target.to_owned())
 }
 
 /// `:authority` becomes the Host field, which must say the same if it is there too (RFC 9113, 8.3.1).
 fn name_host(parts: &Parts, fields: &mut Fields) -> Result<(), Rejection> {
-    let host = fields.single(Known::Host).map_err(|_| refusal(RequestError::HostRepeated))?;
+    let host = fields.single(Known::Host).map_err(|_| Rejection::from(RequestError::HostRepeated))?;
     match (parts.uri.authority(), host) {
         (Some(authority), Some(host)) if !authority.as_str().as_bytes().eq_ignore_ascii_case(host) => {
-            Err(refusal(RequestError::HostMismatch))
+            Err(Rejection::from(RequestError::HostMismatch))
         }
         (Some(authority), None) => {
-            fields.append(Known::Host, authority.as_str().as_bytes()).map_err(|_| refusal(RequestError::Host))
+            fields.append(Known::Host, authority.as_str().as_bytes()).map_err(|_| Rejection::from(RequestError::Host))
         }
         (_, Some(_)) => Ok(()),
-        (None, None) => Err(refusal(RequestError::HostMissing)),
+        (None, None) => Err(Rejection::from(RequestError::HostMissing)),
     }
 }
 
 /// `h2` compares the length with the frames; that there is only one is checked here.
 fn length(fields: &Fields, bodiless: bool) -> Result<Option<u64>, Rejection> {
-    let malformed = || refusal(RequestError::ContentLength);
+    let malformed = || Rejection::from(RequestError::ContentLength);
     let Some(length) = fields.single(Known::ContentLength).map_err(|_| malformed())? else { return Ok(None) };
     let digits = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
     let length = std::str::from_utf8(length).ok().filter(|_| digits).and_then(|length| length.parse().ok());

@@ -3,7 +3,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use http::Method;
 use tidegate_core::client::TlsFacts;
 use tidegate_core::trail::Trail;
 use tidegate_http1::{Fields, Version};
@@ -27,8 +26,8 @@ pub struct Completed<'a> {
     pub endpoint: Option<&'a str>,
     /// The listener's name.
     pub listener: &'a str,
-    /// The method; `GET` when the request line could not be read.
-    pub method: &'a Method,
+    /// The method; empty when the head could not be read.
+    pub method: &'a str,
     /// `http` or `https`.
     pub scheme: &'a str,
     /// The host asked for, as routed: lower case, without the port.
@@ -90,12 +89,14 @@ pub enum End {
     Refused,
     /// The connection became a tunnel, which has ended.
     Upgraded,
+    /// The gateway ended before that: its drain timeout had passed.
+    Shutdown,
 }
 
 impl End {
     /// Every value that `as_str` returns, in the order of `index`.
-    pub(crate) const NAMES: [&'static str; 6] =
-        ["complete", "client_gone", "upstream_aborted", "timeout", "refused", "upgraded"];
+    pub(crate) const NAMES: [&'static str; 7] =
+        ["complete", "client_gone", "upstream_aborted", "timeout", "refused", "upgraded", "shutdown"];
 
     /// The word in logs and metrics.
     pub fn as_str(self) -> &'static str {
@@ -106,6 +107,7 @@ impl End {
             Self::Timeout(_) => "timeout",
             Self::Refused => "refused",
             Self::Upgraded => "upgraded",
+            Self::Shutdown => "shutdown",
         }
     }
 
@@ -117,6 +119,7 @@ impl End {
             Self::Timeout(_) => 3,
             Self::Refused => 4,
             Self::Upgraded => 5,
+            Self::Shutdown => 6,
         }
     }
 }

@@ -149,7 +149,7 @@ const COUNTED: &[Description] = &[
         kind: Kind::Counter,
         labels: &["end"],
         help: "Finished requests by how they ended: `complete`, `client_gone`, `upstream_aborted`, `timeout` (after the reply had \
-               begun), `refused` (by the gateway) or `upgraded`.",
+               begun), `refused` (by the gateway), `upgraded` or `shutdown` (by the end of the drain).",
         samples: |scrape, out| {
             for (name, index) in End::NAMES.into_iter().zip(0..) {
                 out.value(&[name], worker_sum(scrape, |cells| cells.ended.get(index)));

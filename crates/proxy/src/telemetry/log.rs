@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::config::AccessLog;
 use tidegate_core::client::TlsFacts;
+use tidegate_core::query;
 use tidegate_core::trail::Trail;
 use tidegate_http1::{Known, Version, decimal};
 
@@ -21,22 +22,6 @@ const BATCH: usize = 256 * 1024;
 
 /// Room for a batch and the line that makes it one.
 const ROOM: usize = BATCH + 16 * 1024;
-
-/// Query parameters whose values are never logged, lower case.
-const CREDENTIALS: [&[u8]; 12] = [
-    b"token",
-    b"access_token",
-    b"refresh_token",
-    b"id_token",
-    b"api_key",
-    b"apikey",
-    b"key",
-    b"password",
-    b"secret",
-    b"client_secret",
-    b"signature",
-    b"code",
-];
 
 const HIDDEN: &[u8] = b"***";
 
@@ -159,7 +144,7 @@ impl Line<'_> {
             Version::Http2 => b"\",\"protocol\":\"HTTP/2.0\",\"method\":\"",
         });
         // A method is a token (RFC 9110 section 9.1), and so needs no escaping.
-        self.raw(completed.method.as_str().as_bytes());
+        self.raw(completed.method.as_bytes());
         self.raw(b"\",\"scheme\":\"");
         self.raw(completed.scheme.as_bytes());
         self.raw(b"\",\"host\":\"");
@@ -316,13 +301,16 @@ impl Line<'_> {
     }
 
     fn parameter(&mut self, parameter: &str) {
-        match parameter.split_once('=') {
-            Some((name, value)) if !value.is_empty() && is_credential(name.as_bytes()) => {
-                self.value(name);
-                self.raw(b"=");
-                self.raw(HIDDEN);
+        // Some services take a `;` for an `&`; for others it is a part of the value.
+        for piece in parameter.split_inclusive(';') {
+            match piece.split_once('=') {
+                Some((name, value)) if !value.is_empty() && query::is_credential(name) => {
+                    self.value(name);
+                    self.raw(b"=");
+                    return self.raw(HIDDEN);
+                }
+                _ => self.value(piece),
             }
-            _ => self.value(parameter),
         }
     }
 
@@ -440,30 +428,6 @@ fn three_digits(number: u16) -> [u8; 3] {
 /// `number` is below ten.
 fn digit(number: u16) -> u8 {
     b'0' + u8::try_from(number).unwrap_or_default()
-}
-
-/// Compares as the service would read the name: percent-encoding undone, case ignored.
-fn is_credential(name: &[u8]) -> bool {
-    let hides = |name: &[u8]| CREDENTIALS.iter().any(|credential| credential.eq_ignore_ascii_case(name));
-    if name.contains(&b'%') { hides(&percent_decoded(name)) } else { hides(name) }
-}
-
-fn percent_decoded(text: &[u8]) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, after @ ..] = rest {
-        let byte = match after {
-            [high, low, ..] if *first == b'%' => hex(*high).zip(hex(*low)).map(|(high, low)| high << 4 | low),
-            _ => None,
-        };
-        decoded.push(byte.unwrap_or(*first));
-        rest = if byte.is_some() { after.get(2..).unwrap_or_default() } else { after };
-    }
-    decoded
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ pub(super) fn read(
         }
         Err(Refused { document, problems }) => {
             write_problems(&document, &problems, console)?;
-            writeln!(console.err, "\n{}", summary(file, &problems))?;
+            writeln!(console.err, "\n{}", summary(file, &document, &problems))?;
             Ok(Err(Outcome::Problems))
         }
     }
@@ -109,8 +109,8 @@ impl<S: Source> Source for Kept<S> {
 }
 
 /// `gateway.yaml has 2 problems`.
-pub(crate) fn summary(file: &Path, problems: &Problems) -> String {
-    let errors = problems.iter().filter(|problem| problem.severity == tidegate_config::Severity::Error).count();
+pub(crate) fn summary(file: &Path, document: &Document, problems: &Problems) -> String {
+    let errors = document.errors(problems);
     let noun = if errors == 1 { "problem" } else { "problems" };
     format!("{} has {errors} {noun}", file.display())
 }

@@ -55,6 +55,10 @@ impl Resolver<'_> {
             return None;
         }
         let file: ServiceFile = self.read(node, at)?;
+        if node.is_null() {
+            self.endpoints(&file, at);
+            return None;
+        }
         let endpoints = self.endpoints(&file, at);
         let uses_tls = file.discovery.is_some() || endpoints.iter().any(|endpoint| endpoint.tls);
         if !uses_tls && file.tls.is_some() && !endpoints.is_empty() && !self.tls_is_inherited(at) {

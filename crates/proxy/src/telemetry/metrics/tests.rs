@@ -1,7 +1,6 @@
 use std::net::{IpAddr, SocketAddr};
 use tidegate_core::clock::Clock;
 
-use http::Method;
 use tidegate_core::policy;
 use tidegate_http1::{Fields, Version};
 
@@ -14,7 +13,7 @@ fn completed<'a>(fields: &'a Fields, series: &'a Series) -> Completed<'a> {
         service: "users",
         endpoint: None,
         listener: "default",
-        method: &Method::GET,
+        method: "GET",
         scheme: "http",
         host: "",
         path: "/",

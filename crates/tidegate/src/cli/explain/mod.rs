@@ -3,6 +3,7 @@
 mod json;
 mod policies;
 mod request;
+mod shaping;
 mod still;
 mod text;
 
@@ -16,6 +17,7 @@ use serde_json::{Map, Value};
 use tidegate_config::config::Route;
 use tidegate_config::{Disk, Document, Failure, Inputs, Loaded, Problems, problem};
 use tidegate_core::policy::Table as _;
+use tidegate_core::query;
 use tidegate_core::route::Router;
 use tidegate_policies::{TABLE, VOCABULARY};
 
@@ -112,16 +114,31 @@ pub(super) fn explain(args: &Args, environment: &[(String, String)], console: &m
     };
     let unreachable = args.all.then(|| unreachable(&router));
     let explanation = Explanation { document: &document, request, unreachable };
-    match args.format {
-        Format::Text => console.out.write_all(text::of(&explanation).as_bytes())?,
-        Format::Json => writeln!(console.out, "{:#}", json::of(&explanation))?,
-    }
+    let told = match args.format {
+        Format::Text => text::of(&explanation),
+        Format::Json => format!("{:#}\n", json::of(&explanation)),
+    };
+    console.out.write_all(covered(told, document.from_files()).as_bytes())?;
     Ok(Outcome::Done)
+}
+
+/// The explanation without what came from files (`${file:...}`), in every spelling that it may have got on the way: explanations are passed
+/// on. The longest first, for one may be a part of another.
+fn covered(told: String, secrets: &[String]) -> String {
+    let mut spellings = Vec::new();
+    for secret in secrets {
+        let mut encoded = String::new();
+        query::encode(secret.as_bytes(), &mut encoded);
+        let quoted = Value::from(secret.as_str()).to_string();
+        spellings.extend([secret.clone(), encoded, quoted.trim_matches('"').to_owned()]);
+    }
+    spellings.sort_unstable_by_key(|spelling| std::cmp::Reverse(spelling.len()));
+    spellings.iter().fold(told, |told, spelling| told.replace(spelling, "***"))
 }
 
 fn refuse(args: &Args, document: &Document, problems: &Problems, console: &mut Console<'_>) -> io::Result<Outcome> {
     writeln!(console.err, "{}", document.render(problems, console.color).trim_end())?;
-    writeln!(console.err, "\n{}", input::summary(&args.file, problems))?;
+    writeln!(console.err, "\n{}", input::summary(&args.file, document, problems))?;
     Ok(Outcome::Problems)
 }
 

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use http::{Method, StatusCode};
 use serde_json::{Map, Value};
 use tidegate_config::Config;
-use tidegate_config::config::{Listener, PathRewrite, Route, Split, Target};
+use tidegate_config::config::{Listener, PathRewrite, Route, Target};
 use tidegate_config::value::{Duration, Size};
 use tidegate_core::body::{Body, BodyError, Frame, Stream};
 use tidegate_core::client::{Peer, Scheme, TlsFacts, TrustedProxies};
@@ -21,11 +21,14 @@ use tidegate_core::rejection::Rejection;
 use tidegate_core::rewrite;
 use tidegate_core::route::{Found, Head, Router};
 use tidegate_core::template::Facts;
-use tidegate_http1::{Fields, Known, RequestHead, ResponseHead, Version};
+use tidegate_http1::{
+    Fields, HeadReader, Known, Limits, RequestError, RequestHead, ResponseHead, Version, encode, request_framing,
+};
 use tidegate_policies::{Assumed, assumed};
 
 use super::Args;
 use super::policies::{Decided, Says, decide};
+use super::shaping;
 
 /// What is known of the gateway.
 pub(super) struct Gateway<'a> {
@@ -91,30 +94,52 @@ pub(super) fn explain(
 ) -> Result<Option<Explained>, String> {
     let (Some(method), Some(url)) = (&args.method, &args.url) else { return Ok(None) };
     let config = gateway.config;
-    let parts = split(url);
+    let parts = split(url)?;
     let listener = listener(config, args.listener.as_deref(), parts.https)?;
     let head = head(method, &parts, &args.headers)?;
-    let trusted = TrustedProxies::new(&config.server.trusted_proxies);
-    let exchange = open(config, listener, head, args.client_ip, &trusted);
-    let asked = |exchange: &Exchange| Asked {
+    let asked = |(host, path): (&str, &str), client: IpAddr| Asked {
         method: method.clone(),
         url: url.clone(),
-        host: exchange.host.clone(),
-        path: exchange.path().to_owned(),
-        client: exchange.client,
+        host: host.to_owned(),
+        path: path.to_owned(),
+        client,
         listener: Arc::clone(&listener.name),
     };
-    Ok(Some(match exchange {
+    let head = match read(&head, config) {
+        Ok(head) => head,
+        Err(error) => {
+            let host = head.fields.text(Known::Host).unwrap_or_default();
+            return Ok(Some(refused(asked((host, &head.target), args.client_ip), error.into())));
+        }
+    };
+    let trusted = TrustedProxies::new(&config.server.trusted_proxies);
+    Ok(Some(match open(config, listener, head, args.client_ip, &trusted) {
         Ok(exchange) => {
-            let request = asked(&exchange);
+            let request = asked((&exchange.host, exchange.path()), exchange.client);
             serve(gateway, listener, exchange, (request, caller))?
         }
-        Err((exchange, rejection)) => {
-            let answer = Answer::Refused(Box::new(rejection));
-            let (request, phases) = (asked(&exchange), Vec::new());
-            Explained { request, lines: Vec::new(), caller: None, policies: Vec::new(), answer, phases }
-        }
+        Err((exchange, rejection)) => refused(asked((&exchange.host, exchange.path()), exchange.client), rejection),
     }))
+}
+
+/// A request that does not come as far as to a route.
+fn refused(request: Asked, rejection: Rejection) -> Explained {
+    let answer = Answer::Refused(Box::new(rejection));
+    Explained { request, lines: Vec::new(), caller: None, policies: Vec::new(), answer, phases: Vec::new() }
+}
+
+/// The head as the gateway reads it, after it was sent as HTTP/1.1: what is malformed, ambiguous or too large is refused.
+fn read(head: &RequestHead, config: &Config) -> Result<RequestHead, RequestError> {
+    let mut sent = Vec::new();
+    encode::request_line(&mut sent, &head.method, &head.target);
+    encode::fields(&mut sent, &head.fields);
+    encode::end(&mut sent);
+    let limits = &config.server.limits;
+    let limits = Limits { head_bytes: limits.header_bytes, fields: limits.headers, target_bytes: limits.uri_bytes };
+    let mut head = RequestHead::default();
+    HeadReader::default().request(&sent, &limits, &mut head)?;
+    request_framing(&head)?;
+    Ok(head)
 }
 
 fn open(
@@ -194,17 +219,22 @@ fn serve(
     let limited = route.map_or(Ok(()), |(_, route)| exchange.limit_body(route.body_limit));
     let identity = caller.as_ref().map(|caller| &caller.assumed.identity);
     let (policies, stop) = decide(&chain, &mut exchange, identity, limited.err().map(Stop::from));
+    let mut shaped = Vec::new();
     let answer = match stop {
         Some(stop) => stopped(&policies, stop),
         None => match (route, found) {
-            (Some((_, route)), _) => target(gateway, route, &mut exchange),
+            (Some((_, route)), _) => {
+                shaped.extend(shaping(gateway.config, route, &exchange));
+                target(gateway, route, &mut exchange)
+            }
             (None, None) => to_https(listener, &exchange),
             (None, Some(found)) => by_router(found),
         },
     };
     let mut answer = answer.unwrap_or_else(|rejection| Answer::Refused(Box::new(rejection)));
     finish(&chain, &exchange, &mut answer);
-    let phases = phases(gateway.config, &answer);
+    let mut phases = phases(gateway.config, &answer);
+    phases.extend(shaped.into_iter().map(|what| ("target", what)));
     Ok(Explained { request, lines, caller, policies, answer, phases })
 }
 
@@ -280,16 +310,22 @@ fn lines(router: &Router, exchange: &Exchange, found: &Found) -> Vec<Line> {
     .collect()
 }
 
+/// What happens to requests of the route besides being answered.
+fn shaping(config: &Config, route: &Route, exchange: &Exchange) -> impl Iterator<Item = String> {
+    let trouble = route.fault.as_ref().and_then(|fault| shaping::trouble(fault, exchange));
+    let name = |name: &Arc<str>| service(config, name);
+    let copies = route.mirror.as_ref().and_then(|mirror| shaping::copies(mirror, exchange, name));
+    trouble.into_iter().chain(copies)
+}
+
 fn target(gateway: &Gateway<'_>, route: &Arc<Route>, exchange: &mut Exchange) -> Result<Answer, Rejection> {
     let by = format!("route `{}`", route.name);
     let config = gateway.config;
     match &route.target {
         Target::Service(name) => forwarded(gateway, route, vec![service(config, name)], exchange),
-        Target::Split(Split { parts, .. }) => {
-            let total: u64 = parts.iter().map(|part| u64::from(part.weight)).sum();
-            let parts =
-                parts.iter().map(|part| format!("{}, {} in {total}", service(config, &part.service), part.weight));
-            forwarded(gateway, route, parts.collect(), exchange)
+        Target::Split(split) => {
+            let parts = shaping::parts(split, route, exchange, |name| service(config, name));
+            forwarded(gateway, route, parts, exchange)
         }
         Target::Redirect(redirect) => {
             let to = rewrite::location(&redirect.to, &Facts::of(exchange, route));
@@ -392,17 +428,25 @@ struct Parts<'a> {
     target: String,
 }
 
-fn split(url: &str) -> Parts<'_> {
+fn split(url: &str) -> Result<Parts<'_>, String> {
     let url = url.split('#').next().unwrap_or_default();
     let (https, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
         (Some(rest), _) => (false, rest),
         (None, Some(rest)) => (true, rest),
-        (None, None) => return Parts { https: None, authority: None, target: url.to_owned() },
+        // What else stands in a request line is judged as the gateway judges it.
+        (None, None) if url.starts_with('/') || url == "*" => {
+            return Ok(Parts { https: None, authority: None, target: url.to_owned() });
+        }
+        (None, None) => {
+            return Err(format!(
+                "`{url}` is neither a path nor a URL: write `/{url}`, or `http://{url}` if it begins with a host"
+            ));
+        }
     };
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, target) = rest.split_at(end);
     let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
-    Parts { https: Some(https), authority: Some(authority), target }
+    Ok(Parts { https: Some(https), authority: Some(authority), target })
 }
 
 fn listener<'c>(config: &'c Config, name: Option<&str>, https: Option<bool>) -> Result<&'c Listener, String> {
