@@ -325,7 +325,8 @@ fn what_does_not_finish_in_time_is_cut_off_and_the_exit_is_still_orderly() {
         conn.wait_closed();
     });
     for (n, (signal, path, status, sent)) in [("TERM", "/", 0, 0), ("INT", "/half", 200, 4)].into_iter().enumerate() {
-        let mut gateway = Gateway::run(&(server("timeouts: { drain: 200ms }") + &forward(backend.address())));
+        let config = server("timeouts: { drain: 200ms }") + "log: { access: on }\n" + &forward(backend.address());
+        let mut gateway = Gateway::run(&config);
         let mut client = gateway.connect();
         client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
         backend.wait_requests(n + 1);
@@ -456,7 +457,8 @@ fn tunnels_are_cut_off_at_the_end_of_the_drain() {
             conn.send(bytes);
         }
     });
-    let mut gateway = Gateway::run(&(server("timeouts: { drain: 500ms }") + &forward(backend.address())));
+    let config = server("timeouts: { drain: 500ms }") + "log: { access: on }\n" + &forward(backend.address());
+    let mut gateway = Gateway::run(&config);
     let mut client = gateway.connect();
     client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
     assert_eq!(client.head().status(), 101);

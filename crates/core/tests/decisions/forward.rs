@@ -209,7 +209,7 @@ fn a_trusted_chain_is_carried_on() {
 fn the_standard_dialect_of_a_trusted_peer_is_translated() {
     let fields = forwarded(&proxy(), &["Host: a", "Forwarded: for=\"[2001:db8::9]:443\";proto=https"]);
     assert_eq!(value(&fields, "x-forwarded-for"), "2001:db8::9, 10.0.0.1");
-    assert_eq!(value(&fields, "forwarded"), "for=\"[2001:db8::9]\";host=a;proto=http, for=10.0.0.1");
+    assert_eq!(value(&fields, "forwarded"), "for=\"[2001:db8::9]\";host=a;proto=https, for=10.0.0.1");
 }
 
 #[test]
@@ -397,7 +397,7 @@ fn a_trusted_proxy_may_say_it_in_the_words_of_rfc_7239() {
     let told_to = |peer: &Peer, lines: &[&str]| {
         let fields = forwarded(peer, lines);
         let names = ["for", "proto", "host", "port"].map(|name| format!("x-forwarded-{name}"));
-        names.map(|name| value(&fields, &name).to_owned()).join(" | ")
+        names.map(|name| value(&fields, &name)).join(" | ")
     };
     assert_eq!(told_to(&proxy(), &["Host: a", told]), "203.0.113.7, 10.0.0.1 | https | api.example.com | 443");
     assert_eq!(told_to(&stranger(), &["Host: a", told]), "192.0.2.7 | http | a | 8080");
