@@ -315,12 +315,16 @@ impl<'a> Deserializer<'a> {
 
     fn whole_number<'de, V: Visitor<'de>>(self, range: (i128, i128), visitor: V) -> Result<V::Value, Error> {
         let (min, max) = range;
+        let written = self.node.as_text().and_then(parse_integer);
         let what = || match (min, max) {
-            (0, max) if max >= i128::from(u32::MAX) => "a whole number from 0".to_owned(),
+            // Whoever comes near the end of these is told of it, and nobody else.
+            (0, max) if max >= i128::from(u32::MAX) && written.is_none_or(|number| number <= max) => {
+                "a whole number from 0".to_owned()
+            }
             (min, max) => format!("a number from {min} to {max}"),
         };
-        let scalar = self.scalar(&what())?;
-        let number = parse_integer(&scalar.text).filter(|number| (min..=max).contains(number));
+        self.scalar(&what())?;
+        let number = written.filter(|number| (min..=max).contains(number));
         match number.map(|number| (u64::try_from(number), i64::try_from(number))) {
             Some((Ok(number), _)) => self.located(visitor.visit_u64(number)),
             Some((_, Ok(number))) => self.located(visitor.visit_i64(number)),

@@ -203,7 +203,12 @@ impl Exchange {
     fn reduce_absolute(&mut self) {
         let target = Target::of(&self.head.target);
         let authority = target.authority.unwrap_or_default().to_owned();
-        let path = if target.path.is_empty() { "/" } else { target.path };
+        let path = match (target.path, target.query) {
+            // The server as a whole is asked about (RFC 9112, 3.2.4).
+            ("", None) if self.head.method == http::Method::OPTIONS => "*",
+            ("", _) => "/",
+            (path, _) => path,
+        };
         let reduced = match target.query {
             Some(query) => format!("{path}?{query}"),
             None => path.to_owned(),

@@ -245,10 +245,15 @@ impl Service {
     ) -> Option<Duration> {
         let retry = attempt.retry?;
         let outcome = happened(result)?;
-        if outcome == retry::Outcome::Connect && replayable && trail.used.len() + 1 < usable {
+        let has_others = trail.used.len() + 1 < usable;
+        if outcome == retry::Outcome::Connect && replayable && has_others {
             // Nothing was sent, and another endpoint is there: this was no try of the request.
             self.cells.passed_over.up();
             return Some(Duration::ZERO);
+        }
+        if matches!(result, Err(Failure::PoolExhausted)) && !has_others {
+            // It has waited for a connection as long as it may.
+            return None;
         }
         trail.tries += 1;
         let now = trail.now;

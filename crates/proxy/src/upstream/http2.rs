@@ -54,13 +54,13 @@ pub(crate) struct Session {
     scheme: Scheme,
     /// What `:authority` says where the request names no host.
     authority: Arc<str>,
-    pool: config::Pool,
     clock: Clock,
-    born: Instant,
 }
 
 /// What the connection's task, its streams and its users share.
 struct State {
+    pool: config::Pool,
+    born: Instant,
     /// New requests may come.
     open: Cell<bool>,
     streams: Cell<usize>,
@@ -95,6 +95,8 @@ impl Session {
             .map_err(into_io)?;
         let born = clock.now();
         let state = Rc::new(State {
+            pool: endpoint.pool,
+            born,
             open: Cell::new(true),
             streams: Cell::new(0),
             carried: Cell::new(0),
@@ -103,16 +105,14 @@ impl Session {
             opener: RefCell::default(),
             endpoint: Rc::downgrade(&endpoint),
         });
-        let driver = Driver { connection, wire, state: Rc::clone(&state), idle_timeout: endpoint.pool.idle_timeout };
+        let driver = Driver { connection, wire, state: Rc::clone(&state) };
         spawn_local(driver.run(clock.clone(), permit)).detach();
         let session = Rc::new(Self {
             requests,
             state,
             scheme,
             authority: Arc::clone(endpoint.authority()),
-            pool: endpoint.pool,
             clock: clock.clone(),
-            born,
         });
         std::future::poll_fn(|cx| session.poll_settled(cx)).await?;
         Ok(session)
@@ -135,13 +135,7 @@ impl Session {
     pub(crate) fn is_open(&self) -> bool {
         // A handle of its own does not wait for the streams of others: it tells of the connection alone.
         let ready = self.requests.clone().poll_ready(&mut Context::from_waker(Waker::noop()));
-        self.state.open.get() && !matches!(ready, Poll::Ready(Err(_))) && !self.is_worn()
-    }
-
-    fn is_worn(&self) -> bool {
-        let pool = &self.pool;
-        let old = !pool.max_age.is_zero() && self.clock.now().saturating_duration_since(self.born) >= pool.max_age;
-        old || pool.max_requests != 0 && self.state.carried.get() >= pool.max_requests
+        self.state.open.get() && !matches!(ready, Poll::Ready(Err(_))) && !self.state.is_worn(self.clock.now())
     }
 
     /// True if one more request may be sent at once.
@@ -224,6 +218,22 @@ impl Session {
 }
 
 impl State {
+    /// It has carried, or lived, as long as it may.
+    fn is_worn(&self, now: Instant) -> bool {
+        let carried = self.pool.max_requests != 0 && self.carried.get() >= self.pool.max_requests;
+        carried || self.oldest().is_some_and(|until| now >= until)
+    }
+
+    fn oldest(&self) -> Option<Instant> {
+        (!self.pool.max_age.is_zero()).then(|| self.born + self.pool.max_age)
+    }
+
+    /// Up to when it is kept without a stream.
+    fn idle_until(&self) -> Instant {
+        let until = self.idle_since.get() + self.pool.idle_timeout;
+        self.oldest().map_or(until, |oldest| until.min(oldest))
+    }
+
     /// No new requests; those under way go on.
     fn retire(&self) {
         self.open.set(false);
@@ -273,13 +283,12 @@ struct Driver {
     connection: client::Connection<End, Bytes>,
     wire: Rc<Wire>,
     state: Rc<State>,
-    idle_timeout: Duration,
 }
 
 impl Driver {
-    async fn run(mut self, clock: Clock, permit: Permit) {
+    async fn run(mut self, clock: Clock, mut permit: Permit) {
         let mut alarm = Alarm::new(&clock);
-        let mut was_busy = false;
+        let mut was_busy = true;
         std::future::poll_fn(|cx| {
             let ended = Pin::new(&mut self.connection).poll(cx).is_ready();
             let broken = matches!(self.wire.poll_flush(cx), Poll::Ready(Err(_)));
@@ -288,17 +297,22 @@ impl Driver {
                 return Poll::Ready(());
             }
             *self.state.driver.borrow_mut() = Some(cx.waker().clone());
-            if self.state.streams.get() > 0 {
-                was_busy = true;
+            let is_busy = self.state.streams.get() > 0;
+            match (std::mem::replace(&mut was_busy, is_busy), is_busy) {
+                (false, true) => permit.work(),
+                (true, false) => {
+                    permit.rest();
+                    self.state.idle_since.set(clock.now());
+                }
+                (true, true) | (false, false) => {}
+            }
+            if is_busy {
                 return Poll::Pending;
             }
-            if std::mem::take(&mut was_busy) {
-                self.state.idle_since.set(clock.now());
-            }
-            if !self.state.open.get() {
+            if !self.state.open.get() || self.state.is_worn(clock.now()) {
                 return Poll::Ready(());
             }
-            alarm.poll(cx, self.state.idle_since.get() + self.idle_timeout)
+            alarm.poll(cx, self.state.idle_until())
         })
         .await;
         self.state.open.set(false);

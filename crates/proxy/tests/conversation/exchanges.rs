@@ -26,6 +26,20 @@ fn a_request_and_its_reply_pass() {
 }
 
 #[test]
+fn options_of_an_absolute_target_without_a_path_ask_about_the_whole_server() {
+    let restricted = "services: { one: { url: http://one.test:80 } }\n\
+                      routes: [{ match: { path: /, methods: [GET] }, service: one }]";
+    tell(restricted, |world| async move {
+        for (target, allowed) in [("http://x.test", "PUT"), ("http://x.test/", "GET, HEAD, OPTIONS\r\n")] {
+            let mut client = world.client();
+            client.say(&format!("OPTIONS {target} HTTP/1.1\r\nHost: x.test\r\n\r\n")).await;
+            let reply = client.now().await.unwrap();
+            assert!(reply.starts_with("HTTP/1.1 204 ") && reply.contains(allowed), "{target}: {reply}");
+        }
+    });
+}
+
+#[test]
 fn connections_on_both_sides_are_used_again() {
     tell(PLAIN, |world| async move {
         let mut client = world.client();

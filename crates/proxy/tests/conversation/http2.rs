@@ -413,6 +413,47 @@ fn an_idle_connection_to_an_endpoint_is_closed_after_its_timeout() {
 }
 
 #[test]
+fn a_connection_that_carries_nothing_is_told_as_idle() {
+    tell(HTTP_2, |world| async move {
+        let shows = |state: &str| {
+            let gauge = format!("tidegate_pool_connections{{service=\"one\",state=\"{state}\"}}");
+            assert_eq!(world.metric(&gauge).as_deref(), Some("1"), "{state}");
+        };
+        let mut client = Client::connect(&world).await;
+        let mut reply = client.get().await;
+        let endpoint = Endpoint::accept(&world).await;
+        for _ in 0..2 {
+            let (_, mut respond) = endpoint.asked().await;
+            shows("active");
+            answer(&mut respond, "done");
+            whole(reply).await;
+            settle().await;
+            shows("idle");
+            reply = client.get().await;
+        }
+    });
+}
+
+#[test]
+fn a_connection_that_has_carried_enough_gives_its_place_at_once() {
+    for limit in ["max_requests: 1", "max_age: 10s"] {
+        let pool = format!("retry: off, pool: {{ max_connections: 1, {limit} }}");
+        tell(&HTTP_2.replace("retry: off", &pool), |world| async move {
+            let mut client = Client::connect(&world).await;
+            for text in ["first", "second"] {
+                let reply = client.get().await;
+                let endpoint = Endpoint::accept(&world).await;
+                let (_, mut respond) = endpoint.asked().await;
+                world.pass(seconds(10)).await;
+                answer(&mut respond, text);
+                assert_eq!(whole(reply).await.1, text);
+                assert!(endpoint.has_ended().await);
+            }
+        });
+    }
+}
+
+#[test]
 fn an_endpoint_says_how_many_streams_it_takes() {
     tell(HTTP_2, |world| async move {
         let mut client = Client::connect(&world).await;

@@ -316,6 +316,23 @@ fn a_full_pool_leads_to_the_next_endpoint_after_the_connect_timeout() {
 }
 
 #[test]
+fn who_has_waited_for_every_full_pool_does_not_wait_again() {
+    tell(&two("pool: { max_connections: 1 }, timeouts: { connect: 1s }", ""), |world| async move {
+        let (_one, first, _first_endpoint) = asked(&world, GET).await;
+        let (_two, second, _second_endpoint) = asked(&world, GET).await;
+        assert_eq!(second, other(&first));
+        let client = world.asks("/").await;
+        // One after the other: nobody else is there then.
+        for _ in 0..2 {
+            world.pass(Duration::from_secs(1)).await;
+        }
+        let answer = client.answer().await;
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("upstream_pool_exhausted"), "{answer}");
+        assert_eq!(world.metric("tidegate_retries_total{service=\"s\"}").as_deref(), Some("0"));
+    });
+}
+
+#[test]
 fn a_body_that_outgrew_the_buffer_has_more_time_than_one_try() {
     tell(&two("retry: { buffer: 3B, per_try_timeout: 1s }", ""), |world| async move {
         let (mut client, _, mut endpoint) = asked(&world, PUT).await;
