@@ -46,18 +46,18 @@ impl Tools {
 
     /// `None` if the work is none for a load generator.
     pub(crate) fn load(&self, work: &Work, subject: &Subject) -> Result<Option<Loaded>> {
-        let plain = format!("http://{}/", subject::HTTP1);
+        let plain = format!("http://{}/", subject.http1());
         let fields = self.callers.fields(work.mode);
         let requests = |url: &str, more: &[&str]| wrk(url, self.seconds, &fields, more);
         let loaded = match work.measure {
             Measure::Cpu(Load::Get) => requests(&plain, &[]),
             Measure::Cpu(Load::Large) => requests(&format!("{plain}100k"), &[]),
-            Measure::Cpu(Load::Tls) => requests(&format!("https://{}/", subject::TLS), &[]),
+            Measure::Cpu(Load::Tls) => requests(&format!("https://{}/", subject.tls()), &[]),
             Measure::Cpu(Load::Post) => {
                 let script = self.post.to_str().context("paths are UTF-8")?;
                 requests(&plain, &["-s", script])
             }
-            Measure::Cpu(Load::Http2) => self.h2load(subject.http2(), &fields),
+            Measure::Cpu(Load::Http2) => self.h2load(&subject.http2(), &fields),
             Measure::Latency => self.rate(5000),
             Measure::Resident | Measure::Start | Measure::Part(..) => return Ok(None),
         };
@@ -129,7 +129,7 @@ fn each(fields: &[String]) -> impl Iterator<Item = &str> {
     fields.iter().flat_map(|field| ["-H", field])
 }
 
-pub(super) fn wrk(url: &str, seconds: u32, fields: &[String], more: &[&str]) -> Result<Loaded> {
+fn wrk(url: &str, seconds: u32, fields: &[String], more: &[&str]) -> Result<Loaded> {
     let duration = format!("-d{seconds}s");
     let mut command = process::pinned(process::LOAD, "wrk");
     let text = printed(command.args(["-t1", "-c64", &duration]).args(each(fields)).args(more).arg(url))?;

@@ -61,17 +61,9 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// One round of small GETs, by nobody yet.
-    fn of_get(seconds: u32) -> Self {
-        Self {
-            rounds: 1,
-            seconds,
-            only: vec!["get".to_owned()],
-            subjects: Vec::new(),
-            write: false,
-            profile: "release".to_owned(),
-            gateway: None,
-        }
+    /// One round of these works.
+    fn once(only: Vec<String>, subjects: Vec<String>, seconds: u32) -> Self {
+        Self { rounds: 1, seconds, only, subjects, write: false, profile: "release".to_owned(), gateway: None }
     }
 }
 
@@ -97,12 +89,9 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
 pub(crate) fn train(root: &Path, gateway: &Path, seconds: u32) -> Result<()> {
     ensure!(machine::cpus()? >= 2, "training needs two CPUs: one for the gateway, one for load and backend");
     let works = work::ALL.iter().filter(|work| matches!(work.measure, Measure::Cpu(_) | Measure::Latency));
-    let options = Options {
-        only: works.map(|work| work.key.to_owned()).collect(),
-        subjects: vec![report::GATEWAY.to_owned()],
-        gateway: Some(gateway.to_path_buf()),
-        ..Options::of_get(seconds)
-    };
+    let works = works.map(|work| work.key.to_owned()).collect();
+    let once = Options::once(works, vec![report::GATEWAY.to_owned()], seconds);
+    let options = Options { gateway: Some(gateway.to_path_buf()), ..once };
     let mut report = Report::new(machine::facts()?, Vec::new());
     Bench::prepare(root, &options)?.round(0, &mut report)?;
     let failures = report.failures();

@@ -1,8 +1,8 @@
-//! `cargo xtask pair ONE OTHER`: which of two builds of the gateway needs less CPU for a small GET, also where the machine is noisy.
-//! Both work at the same time on the same CPU, in turns of milliseconds, so that whatever slows the machine slows both.
+//! `cargo xtask pair ONE OTHER`: which of two builds of the gateway needs less CPU for a request, or how much it needs of what a peer does,
+//! also where the machine is noisy. Both work at the same time on the same CPU, in turns of milliseconds, so that whatever slows the
+//! machine slows both.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     thread,
 };
@@ -11,21 +11,22 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 
 use super::{
-    Bench,
-    load::wrk,
-    machine,
-    process::{self, Background},
+    Bench, install, machine, report,
     samples::Spread,
-    subject::{self, Mode},
+    subject::{self, Place, Running, Subject},
+    work::{self, Measure},
 };
 
 /// What to compare, and how long.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// A gateway
-    one: PathBuf,
-    /// The one that it is compared with
-    other: PathBuf,
+    /// A gateway's program, or `nginx`, `haproxy` or `envoy`
+    one: String,
+    /// What it is compared with
+    other: String,
+    /// The work; one of those of the bench that are told in CPU time
+    #[arg(long, default_value = "get", value_parser = work::keys())]
+    work: String,
     /// How often both are measured in the one order, and again in the other
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(2..))]
     rounds: u16,
@@ -34,59 +35,65 @@ pub(crate) struct Options {
     seconds: u32,
 }
 
-/// Where the two listen. Who comes first matters by about a percent, so that each is it in half of the rounds.
-const PLACES: [Place; 2] = [
-    Place { name: "first", address: subject::HTTP1, ports: "port: 18" },
-    Place { name: "second", address: "127.0.0.1:28000", ports: "port: 28" },
-];
-
-struct Place {
-    name: &'static str,
-    address: &'static str,
-    /// How the ports of its configuration begin.
-    ports: &'static str,
-}
-
 pub(crate) fn run(root: &Path, options: &Options) -> Result<()> {
-    ensure!(machine::cpus()? >= 2, "a comparison needs two CPUs: one for the gateways, one for load and backend");
-    let bench = Bench::prepare(root, &super::Options::of_get(options.seconds))?;
-    let one = options.one.canonicalize().with_context(|| format!("looking for {}", options.one.display()))?;
-    let other = options.other.canonicalize().with_context(|| format!("looking for {}", options.other.display()))?;
-    let forth = bench.pair(root, [&one, &other], options)?;
-    let back = bench.pair(root, [&other, &one], options)?;
+    ensure!(machine::cpus()? >= 2, "a comparison needs two CPUs: one for the two, one for load and backend");
+    let Options { one, other, .. } = options;
+    let peers = [one, other].into_iter().filter(|name| is_peer(name)).cloned().collect();
+    let bench = Bench::prepare(root, &super::Options::once(vec![options.work.clone()], peers, options.seconds))?;
+    // Who comes first matters by about a percent, so that each is it in half of the rounds.
+    let forth = bench.pair([subject(root, one)?, subject(root, other)?], options)?;
+    let back = bench.pair([subject(root, other)?, subject(root, one)?], options)?;
     let back = back.into_iter().map(|[other, one]| [one, other]).collect::<Vec<_>>();
     let (ratio, error) = ratio(&forth, &back);
-    for (program, which) in [(&one, 0), (&other, 1)] {
+    for (name, which) in [(one, 0), (other, 1)] {
         let needed: Vec<f64> = forth.iter().chain(&back).filter_map(|round| round.get(which)).copied().collect();
         let needed = Spread::of(&needed).context("there are rounds")?;
-        println!("{} us of CPU per request  {}", needed.show(1), program.display());
+        println!("{} us of CPU per request  {name}", needed.show(1));
     }
     println!("the first one needs {ratio:.3} of the other, give or take {error:.3} (one standard error)");
     Ok(())
 }
 
+fn is_peer(name: &str) -> bool {
+    name != report::GATEWAY && subject::PROXIES.iter().any(|kind| kind.name == name)
+}
+
+fn subject(root: &Path, name: &str) -> Result<Subject> {
+    let (kind, program) = if is_peer(name) {
+        (name, install::program(root, name, None)?)
+    } else {
+        let program = PathBuf::from(name).canonicalize().with_context(|| format!("looking for {name}"))?;
+        (report::GATEWAY, program)
+    };
+    Ok(Subject::new(subject::named(subject::PROXIES, kind)?, program, root, &root.join("target/bench")))
+}
+
 impl Bench {
     /// What each needed for a request in each round, in microseconds of CPU.
-    fn pair(&self, root: &Path, programs: [&Path; 2], options: &Options) -> Result<Vec<[f64; 2]>> {
+    fn pair(&self, [first, second]: [Subject; 2], options: &Options) -> Result<Vec<[f64; 2]>> {
+        let work = *self.works.first().context("there is a work")?;
+        ensure!(matches!(work.measure, Measure::Cpu(_)), "`{}` is not told in CPU time", work.key);
+        let subjects = [first.at(Place::First), second.at(Place::Second)];
+        for subject in &subjects {
+            ensure!(work.subjects.contains(&subject.name()), "{} cannot do `{}`", subject.name(), work.key);
+        }
+        let fields = self.tools.callers.fields(work.mode);
         let backend = self.tools.start_backend()?;
-        let [first, second] = PLACES;
-        let [one, other] = programs;
-        let gateways = [first.start(root, one)?, second.start(root, other)?];
-        let fields = self.tools.callers.fields(Mode::Plain);
-        let load = |place: &Place| wrk(&format!("http://{}/", place.address), options.seconds, &fields, &[]);
-        let used = || gateways.each_ref().map(|gateway| machine::cpu_seconds(gateway.id()));
+        let [first, second] = &subjects;
+        let running = [first.start(work.mode, &fields)?, second.start(work.mode, &fields)?];
+        let used = || running.each_ref().map(Running::cpu_seconds);
         let mut rounds = Vec::new();
         // The first round warms up.
         for round in 0..=options.rounds {
             let before = used();
             let loaded = thread::scope(|scope| {
-                let [first, second] = PLACES.each_ref().map(|place| scope.spawn(|| load(place)));
-                [first.join(), second.join()]
+                let loads = subjects.each_ref().map(|subject| scope.spawn(|| self.tools.load(work, subject)));
+                loads.map(thread::ScopedJoinHandle::join)
             });
             let after = used();
             let mut needed = [0.0; 2];
             for (((needed, loaded), before), after) in needed.iter_mut().zip(loaded).zip(before).zip(after) {
-                let loaded = loaded.ok().context("a load panicked")??;
+                let loaded = loaded.ok().context("a load panicked")??.context("it is a work for a load generator")?;
                 ensure!(loaded.failure.is_none(), "requests failed: {:?}", loaded.failure);
                 *needed = (after - before) * 1e6 / loaded.requests;
             }
@@ -94,35 +101,11 @@ impl Bench {
                 rounds.push(needed);
             }
         }
-        for gateway in gateways {
-            gateway.stop()?;
+        for running in running {
+            running.stop()?;
         }
         backend.stop()?;
         Ok(rounds)
-    }
-}
-
-impl Place {
-    /// Returns when it answers.
-    fn start(&self, root: &Path, program: &Path) -> Result<Background> {
-        let folder = root.join("target/bench");
-        let template = fs::read_to_string(root.join("bench/tidegate.yaml"))?;
-        let lines = template.lines().filter(|line| !line.contains("name: tls"));
-        let template = lines.collect::<Vec<_>>().join("\n").replace("port: 18", self.ports);
-        let config = folder.join(format!("pair-{}.yaml", self.name));
-        fs::write(&config, subject::render(&template, Mode::Plain.marks(), &folder.to_string_lossy()))?;
-        ensure!(!subject::answers(self.address, &[]), "somebody else listens on {}", self.address);
-        let mut command = process::pinned(process::PROXY, program);
-        let output = folder.join(format!("pair-{}.out", self.name));
-        let mut background = Background::start(command.arg("run").arg(config), &output)?;
-        for _ in 0..300 {
-            background.expect_alive().with_context(|| fs::read_to_string(&output).unwrap_or_default())?;
-            if subject::answers(self.address, &[]) {
-                return Ok(background);
-            }
-            machine::pause(50);
-        }
-        anyhow::bail!("{} does not answer on {}", program.display(), self.address)
     }
 }
 

@@ -20,6 +20,34 @@ pub(crate) const BACKEND: &str = "127.0.0.1:19000";
 pub(crate) const HTTP1: &str = "127.0.0.1:18000";
 pub(crate) const TLS: &str = "127.0.0.1:18443";
 
+/// Where a subject listens. Two can work at the same time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    First,
+    /// On ports of its own.
+    Second,
+}
+
+impl Place {
+    /// A configuration or an address, with the ports of this place.
+    fn ports(self, text: &str) -> String {
+        const WRITTEN: [&str; 3] = ["127.0.0.1:", "port: ", "port_value: "];
+        match self {
+            Self::First => text.to_owned(),
+            Self::Second => WRITTEN
+                .iter()
+                .fold(text.to_owned(), |text, before| text.replace(&format!("{before}18"), &format!("{before}28"))),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Second => "second",
+        }
+    }
+}
+
 /// Which marked lines of a configuration count.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -120,19 +148,32 @@ pub(crate) struct Subject {
     program: PathBuf,
     root: PathBuf,
     folder: PathBuf,
+    place: Place,
 }
 
 impl Subject {
     pub(crate) fn new(kind: &'static Kind, program: PathBuf, root: &Path, folder: &Path) -> Self {
-        Self { kind, program, root: root.to_path_buf(), folder: folder.to_path_buf() }
+        Self { kind, program, root: root.to_path_buf(), folder: folder.to_path_buf(), place: Place::First }
+    }
+
+    pub(super) fn at(self, place: Place) -> Self {
+        Self { place, ..self }
     }
 
     pub(crate) fn name(&self) -> &'static str {
         self.kind.name
     }
 
-    pub(crate) fn http2(&self) -> &'static str {
-        self.kind.http2
+    pub(super) fn http1(&self) -> String {
+        self.place.ports(HTTP1)
+    }
+
+    pub(super) fn http2(&self) -> String {
+        self.place.ports(self.kind.http2)
+    }
+
+    pub(super) fn tls(&self) -> String {
+        self.place.ports(TLS)
     }
 
     /// Its name and the version that it names itself.
@@ -160,29 +201,32 @@ impl Subject {
     }
 
     fn start_in(&self, mode: Mode, fields: &[String]) -> Result<(Running, Duration)> {
-        if answers(HTTP1, fields) {
-            bail!("somebody else listens on {HTTP1}");
+        let address = self.http1();
+        if answers(&address, fields) {
+            bail!("somebody else listens on {address}");
         }
         let mut command = process::pinned(self.kind.cpus, &self.program);
         command.args(self.arguments(mode)?).current_dir(&self.folder);
         let began = Instant::now();
-        let output = self.folder.join(format!("{}.out", self.name()));
+        let output = self.folder.join(format!("{}-{}.out", self.place.name(), self.name()));
         let mut background = Background::start(&mut command, &output)?;
-        while !answers(HTTP1, fields) {
+        while !answers(&address, fields) {
             background.expect_alive().with_context(|| printed(&output))?;
             if began.elapsed() > Duration::from_secs(15) {
                 bail!("{} does not answer; it printed: {}", self.name(), printed(&output));
             }
             std::thread::sleep(Duration::from_micros(200));
         }
-        Ok((Running(background), began.elapsed()))
+        Ok((Running { background, address }, began.elapsed()))
     }
 
     fn arguments(&self, mode: Mode) -> Result<Vec<String>> {
-        let file = self.folder.join(Path::new(self.kind.config).file_name().context("a configuration is a file")?);
+        let name = Path::new(self.kind.config).file_name().context("a configuration is a file")?;
+        let file = self.folder.join(format!("{}-{}", self.place.name(), name.to_string_lossy()));
         let template = fs::read_to_string(self.root.join(self.kind.config))?;
         let folder = self.folder.to_string_lossy();
-        fs::write(&file, render(&template, &[mode.marks(), &[self.kind.mark]].concat(), &folder))?;
+        let config = render(&template, &[mode.marks(), &[self.kind.mark]].concat(), &folder);
+        fs::write(&file, self.place.ports(&config))?;
         let arguments = self.kind.arguments.iter().map(|argument| match *argument {
             "CONFIG" => file.to_string_lossy().into_owned(),
             "DIR" => folder.clone().into_owned(),
@@ -193,36 +237,39 @@ impl Subject {
 }
 
 /// A subject at work.
-pub(crate) struct Running(Background);
+pub(crate) struct Running {
+    background: Background,
+    address: String,
+}
 
 impl Running {
     pub(crate) fn cpu_seconds(&self) -> f64 {
-        machine::cpu_seconds(self.0.id())
+        machine::cpu_seconds(self.background.id())
     }
 
     pub(crate) fn resident_mib(&self) -> f64 {
-        machine::resident_mib(self.0.id())
+        machine::resident_mib(self.background.id())
     }
 
     pub(crate) fn peak_mib(&self) -> f64 {
-        machine::peak_mib(self.0.id())
+        machine::peak_mib(self.background.id())
     }
 
     /// Returns when its port is free again.
     pub(crate) fn stop(self) -> Result<()> {
-        self.0.stop()?;
+        self.background.stop()?;
         for _ in 0..100 {
-            if TcpStream::connect(HTTP1).is_err() {
+            if TcpStream::connect(&self.address).is_err() {
                 return Ok(());
             }
             machine::pause(20);
         }
-        bail!("{HTTP1} is still in use after the process has ended")
+        bail!("{} is still in use after the process has ended", self.address)
     }
 }
 
 /// Uncomments the lines that have one of these marks, and fills in the folder.
-pub(super) fn render(template: &str, marks: &[&str], folder: &str) -> String {
+fn render(template: &str, marks: &[&str], folder: &str) -> String {
     let marks = marks.iter().filter(|mark| !mark.is_empty());
     marks.fold(template.to_owned(), |text, mark| text.replace(mark, "")).replace("@DIR@", folder)
 }
@@ -234,7 +281,7 @@ fn request(fields: &[String]) -> String {
 }
 
 /// Whether a request with these fields, that goes through to the backend, is answered there.
-pub(super) fn answers(address: &str, fields: &[String]) -> bool {
+fn answers(address: &str, fields: &[String]) -> bool {
     let Ok(mut socket) = TcpStream::connect(address) else { return false };
     let mut reply = Vec::new();
     let asked = socket
@@ -249,7 +296,20 @@ fn printed(output: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Mode, render};
+    use super::{Mode, Place, render};
+
+    #[test]
+    fn the_second_place_has_ports_of_its_own_and_the_same_backend() {
+        let ports = |text: &str| Place::Second.ports(text);
+        assert_eq!(
+            ports("bind 127.0.0.1:18443; server 127.0.0.1:19000"),
+            "bind 127.0.0.1:28443; server 127.0.0.1:19000"
+        );
+        assert_eq!(
+            ports("{ port: 18900, port_value: 18000, rate: 18 }"),
+            "{ port: 28900, port_value: 28000, rate: 18 }"
+        );
+    }
 
     #[test]
     fn a_template_keeps_the_lines_of_its_mode() {
