@@ -15,6 +15,10 @@ use tokio_rustls::{client, server};
 
 use crate::tasks::at_once;
 
+/// Bytes that the system takes for a peer beyond what is on its way to it (`TCP_NOTSENT_LOWAT`). Without a bound it takes megabytes at once
+/// and nothing more until a third of them were read: a peer that reads slowly but steadily would look as if it took nothing.
+pub(crate) const UNSENT: u32 = 128 * 1024;
+
 /// The protocol that both sides named in a TLS handshake (ALPN, RFC 7301).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alpn {

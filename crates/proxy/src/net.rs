@@ -15,7 +15,7 @@ use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 
 use crate::alarm::Alarm;
-use crate::io::Io;
+use crate::io::{Io, UNSENT};
 use crate::upstream::endpoint::Endpoint;
 
 /// Gives the gateway's end of a connection to `host:port`.
@@ -69,6 +69,8 @@ async fn dial(addresses: &[SocketAddr], clock: &Clock) -> io::Result<TcpStream> 
         }
     }?;
     stream.set_nodelay(true)?;
+    // A system that does not know it takes more.
+    SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT).ok();
     watch(&stream);
     Ok(stream)
 }
@@ -193,6 +195,7 @@ mod tests {
             assert_eq!(socket.tcp_keepalive_time().unwrap(), SILENCE);
             assert_eq!(socket.tcp_keepalive_interval().unwrap(), PROBE_EVERY);
             assert_eq!(socket.tcp_keepalive_retries().unwrap(), PROBES);
+            assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT, "and one that reads slowly is seen to read");
         });
     }
 

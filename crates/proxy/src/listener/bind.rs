@@ -6,12 +6,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::io::UNSENT;
+
 /// Connections that wait in one socket's queue to be accepted; the system may allow fewer (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
-
-/// Bytes that the system takes for a client beyond what is on its way to it (`TCP_NOTSENT_LOWAT`). Without a bound it takes megabytes at
-/// once and nothing more until a third of them were read: a client that reads slowly but steadily would look as if it took nothing.
-const UNSENT: u32 = 128 * 1024;
 
 /// Opens `count` sockets that listen on `address`, ready for a non-blocking accept. The system spreads new connections over
 /// them (`SO_REUSEPORT`). With port 0 the first socket is given a free port and the others share it; ask a socket's
