@@ -6,7 +6,7 @@ mod told;
 use std::net::IpAddr;
 
 use http::Method;
-use tidegate_http1::{Fields, Known, NameRef, Names, RequestHead, Version};
+use tidegate_http1::{Fields, Known, NameRef, Names, RequestHead, Version, decimal};
 
 use self::told::Facts;
 pub use self::told::Told;
@@ -60,6 +60,20 @@ pub fn request(head: &mut RequestHead, forwarding: &Forwarding<'_>) {
     identify(fields, name, value);
     connection_options(fields, trailers, forwarding.upgrade);
 }
+
+/// Counts a forwarding of OPTIONS or TRACE, where the client says how many there may be (`Max-Forwards`, RFC 9110, 7.6.2). False if there
+/// may be no more: whoever has the request must answer it.
+pub fn may_go_on(head: &mut RequestHead) -> bool {
+    if !matches!(head.method, Method::OPTIONS | Method::TRACE) {
+        return true;
+    }
+    let Some(left) = head.fields.text(MAX_FORWARDS).and_then(|left| left.parse::<u64>().ok()) else { return true };
+    let Some(left) = left.checked_sub(1) else { return false };
+    set(&mut head.fields, MAX_FORWARDS, &decimal(left));
+    true
+}
+
+const MAX_FORWARDS: &str = "Max-Forwards";
 
 /// What a reply's head needs on its way back.
 #[derive(Debug, Clone, Copy)]

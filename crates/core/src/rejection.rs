@@ -139,6 +139,12 @@ impl Rejection {
             .unwrap_or_else(|_| Self::internal("the value of `Allow` is not a field value".to_owned()))
     }
 
+    /// TRACE that may be forwarded no further: the gateway does not send requests back to clients.
+    pub fn no_trace() -> Self {
+        let detail = "The gateway itself does not answer TRACE, and `Max-Forwards` lets it go no further";
+        Self::new(RejectionKind::NotImplemented, "trace_not_supported", detail)
+    }
+
     /// The gateway's own fault. The client learns nothing about it.
     pub fn internal(cause: String) -> Self {
         Self::new(RejectionKind::Internal, "internal", "Internal error").cause(cause)

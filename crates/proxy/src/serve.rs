@@ -6,16 +6,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tidegate_config::config::{self, Route};
 use tidegate_core::affinity;
 use tidegate_core::body::{Body, GuardedBody};
 use tidegate_core::client::Scheme;
 use tidegate_core::exchange::{Exchange, Opening, Reply};
+use tidegate_core::forward;
 use tidegate_core::policy::{Chain, Stop};
 use tidegate_core::rejection::Rejection;
 use tidegate_core::rewrite;
-use tidegate_core::route::{Found, Head};
+use tidegate_core::route::{Found, Head, Methods};
 use tidegate_core::shaping::{Choice, Split};
 use tidegate_core::template::Facts;
 use tidegate_http1::{Known, RequestHead, ResponseHead};
@@ -155,7 +156,11 @@ async fn route(live: &mut Live<'_>, local: &Local, means: &Means<'_>) -> Result<
     live.facts.series = series.of(service).cloned();
     local.shaping.trouble(live, route).await?;
     match service {
-        Some(service) => forward_to(live, local, route, service, means).await,
+        Some(service) if forward::may_go_on(&mut live.exchange.head) => {
+            forward_to(live, local, route, service, means).await
+        }
+        Some(_) if live.exchange.head.method == Method::TRACE => Err(Rejection::no_trace()),
+        Some(_) => Ok(options(&Methods::of_route(route).allow())),
         None => answer_itself(live.exchange, route),
     }
 }

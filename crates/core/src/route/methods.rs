@@ -1,6 +1,7 @@
 //! Sets of methods, as routes name them and `Allow` tells them.
 
 use http::Method;
+use tidegate_config::config::Route;
 
 /// A set of methods. The empty set is no method at all, and no condition where a route has none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +40,11 @@ impl Methods {
     /// What services commonly know.
     pub fn common() -> Self {
         Self::of(&[Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+    }
+
+    /// Those that a route takes: the ones that it names, or what services commonly know.
+    pub fn of_route(route: &Route) -> Self {
+        if route.matches.methods.is_empty() { Self::common() } else { Self::of(&route.matches.methods) }
     }
 
     /// Adds one method.

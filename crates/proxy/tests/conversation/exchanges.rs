@@ -40,6 +40,28 @@ fn options_of_an_absolute_target_without_a_path_ask_about_the_whole_server() {
 }
 
 #[test]
+fn options_and_trace_go_as_far_as_their_client_says_and_others_do_not_count() {
+    let asks =
+        |method: &str, left: &str| format!("{method} /a HTTP/1.1\r\nHost: x.test\r\nMax-Forwards: {left}\r\n\r\n");
+    tell(PLAIN, |world| async move {
+        for (method, left, told) in
+            [("OPTIONS", "1", "0"), ("TRACE", "10", "9"), ("GET", "0", "0"), ("OPTIONS", "x", "x")]
+        {
+            let (seen, _) = answered(&world, &asks(method, left), OK).await;
+            assert!(seen.contains(&format!("\r\nMax-Forwards: {told}\r\n")), "{seen}");
+        }
+        for (method, status) in [("OPTIONS", 204), ("TRACE", 501)] {
+            let mut client = world.client();
+            client.say(&asks(method, "0")).await;
+            let reply = client.now().await.unwrap();
+            assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{reply}");
+            assert_eq!(reply.contains("\r\nallow: GET, HEAD, "), method == "OPTIONS", "{reply}");
+            assert!(!world.was_called().await);
+        }
+    });
+}
+
+#[test]
 fn connections_on_both_sides_are_used_again() {
     tell(PLAIN, |world| async move {
         let mut client = world.client();

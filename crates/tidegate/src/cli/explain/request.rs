@@ -15,11 +15,11 @@ use tidegate_core::body::{Body, BodyError, Frame, Stream};
 use tidegate_core::client::{Peer, Scheme, TlsFacts, TrustedProxies};
 use tidegate_core::clock::Clock;
 use tidegate_core::exchange::{Exchange, Opening};
-use tidegate_core::forward::Told;
+use tidegate_core::forward::{self, Told};
 use tidegate_core::policy::{Chain, Guarded, Phase, Policies, Stop};
 use tidegate_core::rejection::Rejection;
 use tidegate_core::rewrite;
-use tidegate_core::route::{Found, Head, Router};
+use tidegate_core::route::{Found, Head, Methods, Router};
 use tidegate_core::template::Facts;
 use tidegate_http1::{
     Fields, HeadReader, Known, Limits, RequestError, RequestHead, ResponseHead, Version, encode, request_framing,
@@ -321,6 +321,18 @@ fn shaping(config: &Config, route: &Route, exchange: &Exchange) -> impl Iterator
 fn target(gateway: &Gateway<'_>, route: &Arc<Route>, exchange: &mut Exchange) -> Result<Answer, Rejection> {
     let by = format!("route `{}`", route.name);
     let config = gateway.config;
+    if matches!(route.target, Target::Service(_) | Target::Split(_)) && !forward::may_go_on(&mut exchange.head) {
+        if exchange.head.method == Method::TRACE {
+            return Err(Rejection::no_trace());
+        }
+        let by = "the gateway, since `Max-Forwards` lets it go no further".to_owned();
+        return Ok(Answer::Replied {
+            by,
+            status: 204,
+            fields: field("allow", &Methods::of_route(route).allow())?,
+            bytes: 0,
+        });
+    }
     match &route.target {
         Target::Service(name) => forwarded(gateway, route, vec![service(config, name)], exchange),
         Target::Split(split) => {
