@@ -160,14 +160,21 @@ impl Reading<'_> {
             return Vec::new();
         }
         self.patterns.push(full.to_owned());
-        match self.inputs.source.list(full) {
-            Ok(found) => found,
-            Err(error) => {
-                let message = format!("cannot list {}: {}", full.display(), crate::file_error(&error));
-                self.problems.push(Problem::error(Path::root().join("include"), message).at(pattern.origin.clone()));
-                Vec::new()
+        let found = self.inputs.source.list(full);
+        let problem = match &found {
+            Ok(found) if !found.is_empty() => None,
+            Ok(_) => {
+                let message = format!("no file fits {}", full.display());
+                let help = "files that come later are read by themselves; is the folder the right one?";
+                Some(Problem::warning(Path::root().join("include"), message).help(help))
             }
-        }
+            Err(error) => {
+                let message = format!("cannot list {}: {}", full.display(), crate::file_error(error));
+                Some(Problem::error(Path::root().join("include"), message))
+            }
+        };
+        self.problems.extend(problem.map(|problem| problem.at(pattern.origin.clone())));
+        found.unwrap_or_default()
     }
 }
 
