@@ -5,8 +5,8 @@ mod told;
 
 use std::net::IpAddr;
 
-use http::Method;
-use tidegate_http1::{Fields, Known, NameRef, Names, RequestHead, Version, decimal};
+use http::{Method, StatusCode};
+use tidegate_http1::{Fields, Known, NameRef, Names, RequestHead, ResponseHead, Version, decimal};
 
 use self::told::Facts;
 pub use self::told::Told;
@@ -82,7 +82,7 @@ pub struct Returning<'a> {
     pub version: Version,
     /// Name and value of the field that carries the request's identifier.
     pub request_id: (NameRef<'a>, &'a str),
-    /// The protocol of a `101`; `None` for every other reply.
+    /// The protocol of a `101`, or the one that a `426` demands; `None` for every other reply.
     pub upgrade: Option<&'a str>,
 }
 
@@ -128,6 +128,20 @@ pub fn upgrade_requested<'a>(head: &RequestHead, allowed: &'a [std::sync::Arc<st
     if !empty || fields.contains(Known::TransferEncoding) || !named {
         return None;
     }
+    first_allowed(fields, allowed)
+}
+
+/// The protocol that a service demands by a `426` (RFC 9110 15.5.22), if `allowed` has it: a client of HTTP/1.1 may come back with it.
+pub fn upgrade_demanded<'a>(
+    reply: &ResponseHead,
+    client: Version,
+    allowed: &'a [std::sync::Arc<str>],
+) -> Option<&'a str> {
+    let demanded = reply.status == StatusCode::UPGRADE_REQUIRED && client == Version::Http11;
+    if demanded { first_allowed(&reply.fields, allowed) } else { None }
+}
+
+fn first_allowed<'a>(fields: &Fields, allowed: &'a [std::sync::Arc<str>]) -> Option<&'a str> {
     let mut protocols = fields.tokens(Known::Upgrade);
     protocols
         .find_map(|wish| allowed.iter().find(|name| name.as_bytes().eq_ignore_ascii_case(wish)))

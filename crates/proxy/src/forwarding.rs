@@ -88,6 +88,9 @@ pub(crate) async fn forward_to(
     if !by_fallback {
         keep_with_endpoint(live, service, choice);
     }
+    let switched = upgrade.filter(|_| reply.tunnel.is_some());
+    let demanded = || forward::upgrade_demanded(&reply.head, live.exchange.head.version, &route.upgrade);
+    let upgrade = switched.or_else(demanded);
     Ok(returned(live, local, reply, upgrade))
 }
 
@@ -149,13 +152,12 @@ fn keep_with_endpoint(live: &mut Live<'_>, service: &Service, choice: Choice) {
 }
 
 fn returned(live: &Live<'_>, local: &Local, mut received: attempt::Reply, upgrade: Option<&str>) -> Answer {
-    let switched = received.tunnel.is_some();
     forward::reply(
         &mut received.head.fields,
         &Returning {
             version: received.head.version,
             request_id: ((&local.snapshot.request_id).into(), live.exchange.request_id.as_str()),
-            upgrade: upgrade.filter(|_| switched),
+            upgrade,
         },
     );
     Answer { reply: Reply { head: received.head, body: received.body }, tunnel: received.tunnel, close: false }

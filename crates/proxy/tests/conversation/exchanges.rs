@@ -188,6 +188,21 @@ fn an_upgrade_becomes_a_tunnel_after_the_services_101() {
 }
 
 #[test]
+fn a_426_says_which_protocol_it_demands_if_the_route_allows_it() {
+    tell(PLAIN, |world| async move {
+        for (protocol, is_told) in [("WebSocket", true), ("h2c", false)] {
+            let says = format!(
+                "HTTP/1.1 426 Upgrade Required\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\nContent-Length: 0\r\n\r\n"
+            );
+            let (_, reply) = answered(&world, GET, &says).await;
+            assert!(reply.starts_with("HTTP/1.1 426 "), "{reply}");
+            assert_eq!(reply.contains("\r\nupgrade: websocket\r\nconnection: upgrade\r\n"), is_told, "{reply}");
+            assert_eq!(reply.to_ascii_lowercase().contains("upgrade: "), is_told, "{reply}");
+        }
+    });
+}
+
+#[test]
 fn an_unasked_101_is_a_bad_gateway() {
     tell(PLAIN, |world| async move {
         let (_, reply) = answered(&world, GET, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n").await;
